@@ -1,0 +1,180 @@
+"""Parts: the small named things that recipes are made of, and how they are found by name.
+
+A *part* is a frozen pydantic model. Its fields are its settings, its methods do the work. What changes while a run
+goes on is a separate *state* that the part makes (`part.start(...)`) and that is saved and restored with the run.
+
+A *room* is a package whose parts share one contract (`objectives`, `surgery`, ...). The contract is a subclass of
+`Part` that names its room::
+
+    class Objective(Part, room="objectives"): ...
+
+and a part is a subclass of the contract whose `type` is a `Literal` with its name::
+
+    class Causal(Objective):
+        type: Literal["causal"] = "causal"
+
+A pydantic field annotated with the contract (`objective: Objective`) then takes a part, its bare name (`causal`), or a
+mapping (`{type: masked, rate: 0.3}`). Parts are found in the room's own package and in every installed package that
+has an entry point in the group `warmstart.parts` (the entry point's value is a module to import).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+from functools import cache
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from warmstart.errors import RecipeError, nearest
+
+ENTRY_POINT_GROUP = "warmstart.parts"
+
+# Every room, by name; its contract registers itself. `ROOM_PACKAGES` is the list a newcomer may read.
+ROOM_PACKAGES = {
+    "models": "warmstart.models",
+    "surgery": "warmstart.surgery",
+    "sources": "warmstart.data.sources",
+    "curate": "warmstart.data.curate",
+    "mix": "warmstart.data.mix",
+    "batch": "warmstart.data.batch",
+    "objectives": "warmstart.objectives",
+    "optimizers": "warmstart.train.optimizers",
+    "schedules": "warmstart.train.schedules",
+    "trainable": "warmstart.train.trainable",
+    "evaluate": "warmstart.evaluate",
+}
+_contracts: dict[str, type[Part]] = {}
+_parts: dict[str, dict[str, type[Part]]] = {}
+
+
+class Part(BaseModel):
+    """One small thing with a name and a few settings. See the module's docstring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    room: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if room is not None:
+            cls.room = room
+            _contracts[room] = cls
+            _parts.setdefault(room, {})
+        elif cls.room and "type" in cls.model_fields:
+            name = cls.model_fields["type"].default
+            if isinstance(name, str):
+                known = _parts[cls.room].get(name)
+                if known is not None and known.__module__ != cls.__module__:
+                    raise RecipeError(
+                        f"two parts are named '{name}' in the room '{cls.room}': "
+                        f"{known.__module__} and {cls.__module__}; rename one"
+                    )
+                _parts[cls.room][name] = cls
+
+    def __init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @property
+    def name(self) -> str:
+        """The name by which recipes call this part."""
+        return str(getattr(self, "type", type(self).__name__))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if not _is_contract(cls):
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(
+            cls._from_user,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.model_dump(mode="json")),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        if not _is_contract(cls):
+            found = handler(schema)
+            body = handler.resolve_ref_schema(found)
+            body["required"] = ["type", *(n for n in body.get("required", []) if n != "type")]
+            return found
+        classes = parts(cls.room)
+        shapes = [handler(part.__pydantic_core_schema__) for part in classes.values()]
+        return {"anyOf": [{"enum": sorted(classes), "type": "string"}, *shapes]}
+
+    @classmethod
+    def _from_user(cls, value: Any) -> Self:
+        """A part from what a recipe says: a part, a name, or a mapping with `type`."""
+        if isinstance(value, cls):
+            return value
+        settings = {"type": value} if isinstance(value, str) else value
+        if not isinstance(settings, dict):
+            raise PydanticCustomError(
+                "part_form", "expected the name of one of the {room} or a mapping with 'type'", {"room": cls.room}
+            )
+        classes = parts(cls.room)
+        name = settings.get("type")
+        if name not in classes:
+            message = "unknown {room} part '{name}'{nearest}; known: {known}" if name is not None else (
+                "a part of the {room} needs a 'type'; known: {known}"
+            )
+            raise PydanticCustomError(
+                "part_unknown",
+                cast(Any, message),
+                {
+                    "room": cls.room,
+                    "name": str(name),
+                    "nearest": nearest(str(name), classes),
+                    "known": ", ".join(sorted(classes)),
+                },
+            )
+        return cast(Self, classes[name].model_validate(settings))
+
+
+def _is_contract(cls: type[Part]) -> bool:
+    return _contracts.get(cls.room) is cls
+
+
+def parts(room: str) -> dict[str, type[Part]]:
+    """All parts of a room by name, built-in and from other installed packages.
+
+    Raises:
+        RecipeError: there is no such room, or an installed package's parts cannot be imported.
+    """
+    if room not in ROOM_PACKAGES:
+        raise RecipeError(f"there is no room '{room}'{nearest(room, ROOM_PACKAGES)}; rooms: {', '.join(ROOM_PACKAGES)}")
+    _import_room(room)
+    _import_installed()
+    return dict(sorted(_parts.get(room, {}).items()))
+
+
+def find(room: str, name: str) -> type[Part]:
+    """The part `name` of a room.
+
+    Raises:
+        RecipeError: no such part; the message lists what there is.
+    """
+    known = parts(room)
+    if name not in known:
+        raise RecipeError(f"unknown {room} part '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+    return known[name]
+
+
+@cache
+def _import_room(room: str) -> None:
+    package = importlib.import_module(ROOM_PACKAGES[room])
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+
+
+@cache
+def _import_installed() -> None:
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry.load()
+        except Exception as error:
+            raise RecipeError(
+                f"the installed package '{entry.dist.name if entry.dist else '?'}' offers parts by the entry point "
+                f"'{entry.name} = {entry.value}', which cannot be imported: {type(error).__name__}: {error}"
+            ) from error
