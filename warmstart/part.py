@@ -35,7 +35,6 @@ ENTRY_POINT_GROUP = "warmstart.parts"
 
 # Every room, by name; its contract registers itself. `ROOM_PACKAGES` is the list a newcomer may read.
 ROOM_PACKAGES = {
-    "models": "warmstart.models",
     "surgery": "warmstart.surgery",
     "sources": "warmstart.data.sources",
     "curate": "warmstart.data.curate",

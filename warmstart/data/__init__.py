@@ -1,0 +1,1 @@
+"""Data flows one way: sources -> curate -> rewrite -> mix -> batch."""

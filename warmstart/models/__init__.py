@@ -1,0 +1,1 @@
+"""Models: build, load and save Hugging Face models and their tokenizers."""

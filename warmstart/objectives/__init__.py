@@ -1,0 +1,65 @@
+"""Objectives: what a training step minimises. One file per objective, its corruption beside its loss.
+
+An objective turns rows into a batch (`collate`) and a batch into a loss (`loss`). It never touches the optimizer, the
+schedule or the data order, so that any objective runs in any loop::
+
+    batch = objective.collate(rows, tokenizer, generator)
+    loss = objective.loss(model, batch)
+    loss.total.backward()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from warmstart.part import Part
+
+Row = dict[str, Any]
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass
+class Loss:
+    """What an objective returns.
+
+    Attributes:
+        total: mean loss over the batch's targets, in nats; a scalar with gradient.
+        targets: how many targets (predicted tokens) the mean is over; a scalar integer tensor.
+        parts: named pieces of the total for the log, detached scalars.
+        per_row: mean loss of each row, `(batch,)`, detached; `None` where the objective has no rows.
+    """
+
+    total: torch.Tensor
+    targets: torch.Tensor
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    per_row: torch.Tensor | None = None
+
+
+class Objective(Part, room="objectives"):
+    """The contract of an objective."""
+
+    head: ClassVar[Literal["causal", "masked", "none"]] = "none"
+    """Which head the model needs: decides `AutoModelForCausalLM`, `AutoModelForMaskedLM`, ..."""
+
+    def start(self, model: nn.Module) -> nn.Module | None:
+        """Extra modules that train and are saved with the run but are left out of the exported model (or `None`)."""
+        return None
+
+    def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
+        """Rows to a batch of CPU tensors.
+
+        Rows of packed text have `tokens`, `positions` and `documents`: int arrays `(length,)`, where `documents`
+        numbers the documents inside the block from 0 (all 0 when documents are joined). The batch must hold
+        `labels`, with -100 where there is no target. All randomness comes from `generator`.
+        """
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
+        """The loss of a batch under a model. `extra` is what `start` returned."""
+        raise NotImplementedError

@@ -1,0 +1,31 @@
+"""Which weights move, and through which part of the model, at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from warmstart.part import Part
+
+
+class Trainable(Part, room="trainable"):
+    """The contract. The default (`all`) trains every weight of the whole model."""
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Sets `requires_grad` once, before the optimizer is made.
+
+        Raises:
+            ModelError: this model has not the layers or weights that the settings name.
+        """
+
+    def choose(self, step: int, seed: int) -> str:
+        """The name of what this step trains ('' = the whole model); steps with one name cost the same FLOPs."""
+        return ""
+
+    @contextmanager
+    def during(self, model: nn.Module, choice: str) -> Iterator[None]:
+        """The model as the chosen step sees it (e.g. only its bottom layers), undone at the end of the step."""
+        yield
