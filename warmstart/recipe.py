@@ -1,0 +1,386 @@
+"""Recipe, Stage and Study: everything that a user may write, with its checks.
+
+The same words in YAML and in Python::
+
+    Recipe(stages=[Stage(init={"like": "gpt2", "n_embd": 128}, data={"source": "python-stdlib"}, budget={"steps": 10})])
+
+Reading a file (with line numbers in errors, `--set`, scales) is `warmstart/recipe_file.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from warmstart.data.batch import Packing
+from warmstart.data.curate import Curation
+from warmstart.data.mix import Mix
+from warmstart.data.sources import Source
+from warmstart.evaluate import Evaluator
+from warmstart.objectives import Objective
+from warmstart.surgery import Surgery
+from warmstart.train.optimizers import Optimizer
+from warmstart.train.schedules import Schedule
+from warmstart.train.trainable import Trainable
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Form(BaseModel):
+    """A mapping in a recipe: unknown fields are errors, values never change after the check."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, validate_default=True)
+
+
+class Init(BaseModel):
+    """A new model with random weights: a `transformers` model type and any fields of its configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    like: str = Field(description="A transformers model type: gpt2, llama, qwen3, bert, vit, ...")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Tokenizer(Form):
+    """Train a byte-level BPE tokenizer on the stage's own training documents, or load one."""
+
+    train: Annotated[int, Field(ge=260, description="Vocabulary size of a tokenizer to train.")] | None = None
+    load: str | None = Field(None, description="A folder or hub id with a tokenizer.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Tokenizer:
+        if (self.train is None) == (self.load is None):
+            raise ValueError("give exactly one of 'train' (a vocabulary size) and 'load' (a folder or hub id)")
+        return self
+
+
+class Split(Form):
+    """Which documents are held out. By the hash of the document's text: no document is on both sides."""
+
+    validation: Annotated[float, Field(gt=0, lt=1, description="Share of the documents held out.")] = 0.05
+
+
+class Data(Form):
+    """Where rows come from and how they become blocks of tokens."""
+
+    source: Source | list[Source]
+    curate: list[Curation] = Field(default_factory=lambda: ["exact-duplicates"], validate_default=True)  # type: ignore[arg-type]
+    split: Split = Split()
+    length: Annotated[int, Field(ge=8, description="Tokens per block.")] = 128
+    packing: Packing = Field("concat", validate_default=True)  # type: ignore[assignment]
+    documents: Literal["isolated", "joined"] = Field(
+        "isolated", description="isolated: no token sees another document; joined: attention runs over the whole block."
+    )
+    mix: Mix = Field("proportional", validate_default=True)  # type: ignore[assignment]
+    on_error: Literal["raise", "skip"] = Field("raise", description="What to do with a row that cannot be used.")
+    max_documents: Positive | None = Field(None, description="Read at most so many documents of each source.")
+
+    @property
+    def sources(self) -> list[Source]:
+        return self.source if isinstance(self.source, list) else [self.source]
+
+
+class Budget(Form):
+    """How long a stage trains: exactly one unit. No step is begun that would go past it."""
+
+    steps: Positive | None = None
+    tokens: Positive | None = None
+    flops: Annotated[float, Field(gt=0)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    share: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="In a study: the share of `compare.flops` that this stage may use."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = "none" if not given else " and ".join(given)
+            raise ValueError(f"a budget has exactly one of steps, tokens, flops, seconds, share; found {found}")
+        return self
+
+    @property
+    def unit(self) -> str:
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def amount(self) -> float:
+        return float(getattr(self, self.unit))
+
+
+class Training(Form):
+    """The training settings of a stage."""
+
+    learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")] = 1e-3
+    batch_size: Positive = Field(32, description="Blocks per optimizer step, over all processes.")
+    accumulate: Positive = Field(1, description="Micro-batches per step; batch_size must be divisible by it.")
+    clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="Largest norm of the gradient.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 autocast where the hardware computes it natively, fp32 elsewhere."
+    )
+    compile: bool = Field(False, description="Use torch.compile.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    optimizer: Optimizer = Field("adamw", validate_default=True)  # type: ignore[assignment]
+    schedule: Schedule = Field("cosine", validate_default=True)  # type: ignore[assignment]
+    trainable: Trainable = Field("all", validate_default=True)  # type: ignore[assignment]
+    save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
+    keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
+    log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Training:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        return self
+
+
+class Evaluation(Form):
+    """When and with what the model is evaluated. Always also before the first step and after the last."""
+
+    every: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="A share of the budget (below 1) or a number of steps (1 and above)."
+    )
+    evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)  # type: ignore[arg-type]
+
+    @property
+    def name_of_metrics(self) -> str:
+        return ", ".join(e.name for e in self.evaluators)
+
+
+class Stage(Form):
+    """Weights in -> [surgery] -> data x objective x training -> weights out, evaluated."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
+    init: Init | None = Field(None, description="Start from a new random model.")
+    from_: str | None = Field(None, alias="from", description="Start from a folder, a hub id, or a source of the study.")
+    surgery: list[Surgery] = Field(default_factory=list)
+    tokenizer: Tokenizer | None = Field(None, description="Default: the tokenizer that came with the weights.")
+    data: Data | None = None
+    objective: Objective = Field("causal", validate_default=True)  # type: ignore[assignment]
+    train: Training = Field(default_factory=Training)
+    budget: Budget | None = None
+    evaluate: Evaluation = Field(default_factory=Evaluation)
+
+    @model_validator(mode="after")
+    def _start(self) -> Stage:
+        if self.init is not None and self.from_ is not None:
+            raise ValueError("a stage starts either from 'init' (new weights) or 'from' (existing weights), not both")
+        return self
+
+
+class Recipe(Form):
+    """A list of stages; each stage but the first goes on from the one before unless it says otherwise."""
+
+    title: str = "recipe"
+    seed: int = 0
+    stages: Annotated[list[Stage], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Recipe:
+        for number, stage in enumerate(self.stages):
+            where = f"stages.{number}"
+            if number == 0 and stage.init is None and stage.from_ is None:
+                raise ValueError(f"{where}: the first stage needs 'init' or 'from'")
+            if stage.data is None:
+                raise ValueError(f"{where}: 'data' is missing")
+            if stage.budget is None:
+                raise ValueError(f"{where}: 'budget' is missing")
+            if stage.budget.unit == "share":
+                raise ValueError(f"{where}.budget: 'share' has a meaning only in a study with compare.flops")
+            if stage.init is not None and stage.tokenizer is None:
+                raise ValueError(f"{where}: a new model needs a 'tokenizer' ('train' a size or 'load' one)")
+        return self
+
+    def stage_name(self, number: int) -> str:
+        """The stage's folder name, e.g. `00-pretrain`."""
+        return f"{number:02d}-{self.stages[number].name or 'stage'}"
+
+
+class Paper(Form):
+    """The publication whose claim a study tests."""
+
+    title: str
+    arxiv: str | None = None
+    year: int | None = None
+    url: str | None = None
+
+
+class Claim(Form):
+    """The claim, in the paper's own setting."""
+
+    what: str
+    value: float | None = None
+    where: str = ""
+
+
+class Compare(Form):
+    """How arms are compared."""
+
+    metric: str = "validation/loss"
+    better: Literal["lower", "higher"] = "lower"
+    baseline: str
+    at: Literal["equal-flops"] = "equal-flops"
+    flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
+    seeds: Positive = 3
+
+
+class Study(Form):
+    """Several recipes (arms) x seeds at equal compute, a metric, a baseline arm, and the claim it tests."""
+
+    title: str
+    family: str = "weights"
+    idea: str = Field("", description="One line: what the method does.")
+    modality: str = "text"
+    paper: Paper | None = None
+    claim: Claim | None = None
+    compare: Compare
+    shared: dict[str, Any] = Field(default_factory=dict, description="Fields that every stage has unless it says otherwise.")
+    sources: dict[str, list[Stage]] = Field(default_factory=dict, description="Models that arms start `from`, made once per seed.")
+    arms: Annotated[dict[str, list[Stage]], Field(min_length=1)]
+    scales: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Named overrides (smoke, demo, laptop, gpu): dotted paths or nested mappings."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share(cls, raw: Any) -> Any:
+        """Puts `shared` under every stage before the stages are checked."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("shared", {}), Mapping):
+            return raw
+        raw = dict(raw)
+        for group in ("sources", "arms"):
+            if isinstance(raw.get(group), Mapping):
+                raw[group] = {
+                    name: [merge(raw.get("shared", {}), s) if isinstance(s, Mapping) else s for s in stages]
+                    if isinstance(stages, list)
+                    else stages
+                    for name, stages in raw[group].items()
+                }
+        return raw
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        if self.compare.baseline not in self.arms:
+            raise ValueError(f"compare.baseline '{self.compare.baseline}' is not an arm; arms: {', '.join(self.arms)}")
+        for arm in self.arms:
+            self.recipe(arm, seed=0)
+        for name in self.sources:
+            self.source_recipe(name, seed=0)
+        totals = {arm: self._total_flops(arm) for arm in self.arms}
+        known = {arm: total for arm, total in totals.items() if total is not None}
+        if len(known) < len(totals) and self.compare.flops is None:
+            unknown = ", ".join(sorted(set(totals) - set(known)))
+            raise ValueError(f"equal-flops needs budgets in flops; not so in: {unknown} (or set compare.flops)")
+        reference = self.compare.flops or known[self.compare.baseline]
+        for arm, total in known.items():
+            if abs(total - reference) > 0.01 * reference:
+                raise ValueError(f"arms.{arm}: its stages' budgets add up to {total:.3g} FLOPs, not {reference:.3g}")
+        return self
+
+    def _budgeted(self, stages: list[Stage]) -> list[Stage]:
+        """Stages with `share` (or no budget at all: the rest) turned into FLOPs."""
+        total = self.compare.flops
+        if total is None:
+            return stages
+        shares = [s.budget.share if s.budget is not None else None for s in stages]
+        rest = 1.0 - sum(share for share in shares if share is not None)
+        open_stages = [s for s in stages if s.budget is None]
+        result = []
+        for stage, share in zip(stages, shares, strict=True):
+            if stage.budget is None:
+                if rest <= 0:
+                    raise ValueError("the stages' shares leave nothing for a stage without a budget")
+                share = rest / len(open_stages)
+            if share is not None:
+                stage = stage.model_copy(update={"budget": Budget(flops=share * total)})
+            result.append(stage)
+        return result
+
+    def recipe(self, arm: str, seed: int) -> Recipe:
+        """The recipe of one arm at one seed; a `from` that names a source is left as it is."""
+        return Recipe(title=f"{self.title} · {arm}", seed=seed, stages=self._budgeted(self.arms[arm]))
+
+    def source_recipe(self, name: str, seed: int) -> Recipe:
+        """The recipe that makes a source model at one seed."""
+        return Recipe(title=f"{self.title} · {name}", seed=seed, stages=self.sources[name])
+
+    def _total_flops(self, arm: str) -> float | None:
+        budgets = [stage.budget for stage in self.recipe(arm, 0).stages]
+        if any(b is None or b.unit != "flops" for b in budgets):
+            return None
+        return sum(b.amount for b in budgets if b is not None)
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` on top of `base`: mappings are merged key by key, everything else is replaced.
+
+    A mapping that names another part (`type` differs) or another way to start a stage replaces the old one whole.
+    """
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        return copy.deepcopy(over)
+    if "type" in over and over["type"] != base.get("type"):
+        return copy.deepcopy(dict(over))
+    merged = {key: copy.deepcopy(value) for key, value in base.items()}
+    if "from" in over:
+        merged.pop("init", None)
+    if "init" in over:
+        merged.pop("from", None)
+    for key, value in over.items():
+        merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
+    return merged
+
+
+def override(raw: Any, path: str, value: Any) -> Any:
+    """A copy of `raw` with the value at a dotted path replaced (mappings are merged); `*` stands for every key.
+
+    Raises:
+        KeyError: the path goes through something that is not there or is not a mapping or list; the key is the
+            part of the path that was reached.
+    """
+    result = copy.deepcopy(raw)
+    steps = path.split(".")
+    for parent in list(_reach(result, steps[:-1], "")):
+        keys = _keys(parent, steps[-1], path)
+        for key in keys:
+            old = parent[key] if isinstance(parent, list) else parent.get(key)
+            parent[key] = merge(old, value) if old is not None else copy.deepcopy(value)
+    return result
+
+
+def _reach(node: Any, steps: list[str], done: str) -> Iterator[Any]:
+    if not steps:
+        yield node
+        return
+    for key in _keys(node, steps[0], f"{done}{steps[0]}"):
+        if isinstance(node, dict) and (key not in node or node[key] is None):
+            node[key] = {}
+        yield from _reach(node[key], steps[1:], f"{done}{key}.")
+
+
+def _keys(node: Any, step: str, where: str) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node) if step == "*" else [step]
+    if isinstance(node, list):
+        if step == "*":
+            return list(range(len(node)))
+        if step.lstrip("-").isdigit() and -len(node) <= int(step) < len(node):
+            return [int(step)]
+    raise KeyError(where)
+
+
+def at_scale(raw: Mapping[str, Any], scale: str) -> dict[str, Any]:
+    """A study's raw mapping with the overrides of one of its scales applied.
+
+    Raises:
+        KeyError: the study has no such scale.
+    """
+    result: Any = {key: value for key, value in raw.items() if key != "scales"}
+    for path, value in raw.get("scales", {})[scale].items():
+        result = override(result, path, value)
+    result["scales"] = copy.deepcopy(raw.get("scales", {}))
+    return dict(result)
