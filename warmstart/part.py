@@ -50,20 +50,28 @@ _contracts: dict[str, type[Part]] = {}
 _parts: dict[str, dict[str, type[Part]]] = {}
 
 
+def _is_contract(cls: type[Part]) -> bool:
+    return _contracts.get(cls.room) is cls
+
+
 class Part(BaseModel):
     """One small thing with a name and a few settings. See the module's docstring."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     room: ClassVar[str] = ""
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
+    def __init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
+        # Runs before pydantic builds the class's schema, which must know already whether this is a contract.
+        super().__init_subclass__(**kwargs)
         if room is not None:
             cls.room = room
             _contracts[room] = cls
             _parts.setdefault(room, {})
-        elif cls.room and "type" in cls.model_fields:
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if room is None and cls.room and "type" in cls.model_fields:
             name = cls.model_fields["type"].default
             if isinstance(name, str):
                 known = _parts[cls.room].get(name)
@@ -73,9 +81,6 @@ class Part(BaseModel):
                         f"{known.__module__} and {cls.__module__}; rename one"
                     )
                 _parts[cls.room][name] = cls
-
-    def __init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
 
     @property
     def name(self) -> str:
@@ -129,10 +134,6 @@ class Part(BaseModel):
                 },
             )
         return cast(Self, classes[name].model_validate(settings))
-
-
-def _is_contract(cls: type[Part]) -> bool:
-    return _contracts.get(cls.room) is cls
 
 
 def parts(room: str) -> dict[str, type[Part]]:
