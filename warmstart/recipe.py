@@ -131,6 +131,9 @@ class Training(Form):
     save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
     log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")
+    trackers: list[str] = Field(
+        default_factory=lambda: ["tensorboard"], description="Experiment trackers of accelerate, by name; metrics.jsonl is always written."
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> Training:

@@ -1,0 +1,63 @@
+"""Load a model from a folder or a hub id: safetensors only, no remote code, one clear line when it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+)
+
+from warmstart.errors import ModelError, nearest
+
+HEADS: dict[str, Any] = {
+    "causal": AutoModelForCausalLM,
+    "masked": AutoModelForMaskedLM,
+    "image-classification": AutoModelForImageClassification,
+    "none": AutoModel,
+}
+
+
+def auto_class(head: str) -> Any:
+    """The `AutoModel...` class of a head."""
+    if head not in HEADS:
+        raise ModelError(f"unknown head '{head}'{nearest(head, HEADS)}; heads: {', '.join(HEADS)}")
+    return HEADS[head]
+
+
+def load_model(name: str | Path, head: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The model of a folder or hub id, on the CPU.
+
+    Raises:
+        ModelError: the folder or id does not exist, has no safetensors weights, or has weights of another head.
+    """
+    folder = Path(name)
+    looks_local = str(name).startswith((".", "/", "~")) or folder.exists()
+    if looks_local:
+        folder = folder.expanduser()
+        if not folder.is_dir():
+            raise ModelError(f"there is no model folder '{name}'")
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"'{name}' is not a model folder: it has no config.json")
+        if not any(folder.glob("*.safetensors")):
+            raise ModelError(f"'{name}' has no *.safetensors weights (other formats are not loaded: they may run code)")
+        name = folder
+    try:
+        model, report = auto_class(head).from_pretrained(
+            str(name), use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True
+        )
+    except Exception as error:  # every library below raises its own kind
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the model '{name}' cannot be loaded: {text[:300]}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the model '{name}' lacks {len(missing)} weights that a model with a {head} head needs, e.g. {missing[0]}"
+        )
+    return model

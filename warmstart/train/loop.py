@@ -1,0 +1,439 @@
+"""The training loop of one stage.
+
+A step reads like a sentence: next rows, collate, loss, backward, clip, step, count. The loop knows parts only by their
+contracts; no system's name appears here.
+
+Why a resumed run is bit-identical: everything that changes is either in the saved state (weights, optimizer, the mix,
+the counts) or a pure function of (seed, stage, step): the collator's masks, dropout, the schedule, which sub-model a
+step trains. Nothing depends on how often the process was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed
+from accelerate import PartialState
+from transformers import PreTrainedModel
+
+from warmstart.errors import Interrupted, ModelError, StateError, UserError
+from warmstart.evaluate import Subject
+from warmstart.objectives import Batch, Loss, Row
+from warmstart.randomness import derive_seed, numpy_generator
+from warmstart.recipe import Stage
+from warmstart.train.checkpoint import load_optimizer, load_state, optimizer_tensors, save_state
+from warmstart.train.compute import FlopMeter, batch_key
+from warmstart.train.metrics import MetricsLog
+from warmstart.train.precision import autocast, resolve_device, resolve_precision
+from warmstart.train.progress import Reporter
+
+if TYPE_CHECKING:
+    from warmstart.data.prepare import Prepared
+
+
+@dataclass
+class Counts:
+    """What a stage has used so far: optimizer steps, tokens, FLOPs (all processes) and seconds of training."""
+
+    step: int = 0
+    tokens: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+
+class Training:
+    """The training of one stage.
+
+    Args:
+        model: the model to train, on the CPU; it is moved to the stage's device and trained in place.
+        stage: the stage, complete (data and budget given).
+        data: the stage's prepared data.
+        seed: the recipe's seed.
+        number: the stage's number in its recipe (part of every random purpose).
+        folder: the stage's folder; states go to `folder/state`, metrics to `folder/metrics.jsonl`.
+        accept_changed_data: go on although the data are not those that the saved state was trained on.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        stage: Stage,
+        data: Prepared,
+        *,
+        seed: int,
+        number: int,
+        folder: Path,
+        title: str = "warmstart",
+        reporter: Reporter | None = None,
+        accept_changed_data: bool = False,
+    ) -> None:
+        assert stage.budget is not None
+        self.stage, self.settings, self.budget = stage, stage.train, stage.budget
+        self.tokenizer, self.data, self.seed, self.number, self.folder = tokenizer, data, seed, number, folder
+        self.reporter = reporter or Reporter()
+        self.accept_changed_data = accept_changed_data
+        self.device = resolve_device(self.settings.device)
+        self.precision = resolve_precision(self.settings.precision, self.device)
+        self.processes = PartialState(cpu=self.device.type == "cpu")
+        if self.processes.num_processes > 1:
+            self.device = self.processes.device
+        self.model = model.to(self.device)
+        self.objective = stage.objective
+        self.extra = self.objective.start(self.model)
+        if self.extra is not None:
+            self.extra.to(self.device)
+        self.settings.trainable.prepare(self.model)
+        self.optimizer = self.settings.optimizer.start(self._trained_module(), self.settings.learning_rate)
+        self.mix = stage_mix(stage, data, seed, number)
+        self.meter = FlopMeter()
+        self.counts = Counts()
+        self.forward = self._forward_model()
+        self._loss = torch.compile(self._objective_loss, dynamic=False) if self.settings.compile else self._objective_loss
+        self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._peak = [group["lr"] for group in self.optimizer.param_groups]
+        self._learning_rate = 0.0
+
+    # ---- the whole stage -------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, float]:
+        """Trains until the budget is used and returns the last evaluation.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; the state is saved.
+            StateError: the saved state belongs to other data.
+            UserError: the budget is below one step, the loss is not a number, the disk is full.
+        """
+        resumed = self._resume()
+        log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self._is_main else None
+        if log:
+            log.rewind(self.counts.step if resumed else None)
+        self._clock = time.perf_counter() - self.counts.seconds
+        values: dict[str, float] = {}
+        with interrupts() as interrupted:
+            if not resumed:
+                values = self.evaluate(log)
+            while True:
+                before = self._evaluations_due()
+                mix_state = self.mix.state_dict()
+                loss, norm = self.step()
+                if loss is None:  # the budget does not reach for another step
+                    self.mix.load_state_dict(mix_state)
+                    break
+                self.counts.seconds = self._agree(time.perf_counter() - self._clock)
+                if self.counts.step % self.settings.log_every == 0:
+                    self._log_step(log, loss, norm)
+                if self._evaluations_due() > before and self.fraction() < 1:
+                    values = self.evaluate(log)
+                stop = self._agree(float(interrupted.is_set())) > 0
+                if stop or self.counts.step % self.settings.save_every == 0:
+                    self.save()
+                if stop:
+                    if log:
+                        log.close()
+                    raise Interrupted(f"interrupted at step {self.counts.step}; the state is saved")
+            if self.counts.step == 0:
+                raise UserError(f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs")
+            values = self.evaluate(log)
+            self.save()
+        if log:
+            log.close()
+        return values
+
+    # ---- one step --------------------------------------------------------------------------------------------------
+
+    def step(self) -> tuple[Loss | None, torch.Tensor | None]:
+        """One optimizer step; (None, None), and nothing done, where the budget does not reach for it."""
+        choice = self.settings.trainable.choose(self.counts.step, derive_seed(self.seed, "stage", self.number, "trainable"))
+        batch = self.collate(self.next_rows())
+        cost = self.cost(batch, choice)
+        if not self._affordable(cost, batch):
+            return None, None
+        self._set_learning_rate()
+        torch.manual_seed(derive_seed(self.seed, "stage", self.number, "step", self.counts.step, "model", self._rank))
+        with self.settings.trainable.during(self.model, choice):
+            loss = self.backward(batch)
+        norm = self.clip()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.counts.step += 1
+        self.counts.tokens += tokens_of(batch)
+        self.counts.flops += cost
+        return loss, norm
+
+    def next_rows(self) -> list[Row]:
+        """The rows of the whole step, over all processes."""
+        return [self.data.train[source][row] for source, row in self.mix.next(self.settings.batch_size)]
+
+    def collate(self, rows: list[Row]) -> Batch:
+        """The batch of the whole step, over all processes, on the CPU: the masks of a row do not depend on how
+        many processes share the work."""
+        generator = numpy_generator(self.seed, "stage", self.number, "step", self.counts.step, "collate")
+        return self.objective.collate(rows, self.tokenizer, generator)
+
+    def backward(self, batch: Batch) -> Loss:
+        """Gradients of the mean loss over all targets of the step: micro-batches and processes are weighted by how
+        many targets they hold, so that accumulating changes nothing but rounding."""
+        micro = self._own_micro_batches(batch)
+        total = _targets(batch)
+        losses = []
+        for number, part in enumerate(micro):
+            weight = _targets(part) / max(total, 1)
+            last = number == len(micro) - 1
+            with self._no_sync() if not last else contextlib.nullcontext():
+                with autocast(self.device.type, self.precision):
+                    loss = self._loss(self.forward, part, self.extra)
+                scale = weight * self.processes.num_processes
+                (loss.total if scale == 1 else loss.total * scale).backward()
+            losses.append((weight, loss))
+        if len(losses) == 1 and self.processes.num_processes == 1:
+            loss = losses[0][1]
+            return Loss(loss.total.detach(), loss.targets, loss.parts, loss.per_row)
+        mean = torch.stack([loss.total.detach() * weight for weight, loss in losses]).sum()
+        if self.processes.num_processes > 1:
+            torch.distributed.all_reduce(mean)
+        return Loss(mean, torch.tensor(total))
+
+    def clip(self) -> torch.Tensor | None:
+        """Scales the gradient down to the largest norm that is allowed; its norm before that."""
+        if self.settings.clip is None:
+            return None
+        return torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
+
+    # ---- compute ---------------------------------------------------------------------------------------------------
+
+    def cost(self, batch: Batch, choice: str) -> float:
+        """FLOPs of a step on this batch: forward and backward, all micro-batches, all processes."""
+        part = self._own_micro_batches(batch, move=False)[0]
+        key = (choice, *batch_key(part))
+
+        def forward() -> torch.Tensor:
+            moved = {name: tensor.to(self.device) for name, tensor in part.items()}
+            with autocast(self.device.type, self.precision):
+                return self._objective_loss(self.model, moved, self.extra).total
+
+        with self.settings.trainable.during(self.model, choice):
+            each = self.meter.measure(key, forward)
+        return each * self.settings.accumulate * self.processes.num_processes
+
+    def fraction(self) -> float:
+        """The share of the budget that is used, 0 to 1."""
+        used = {
+            "steps": self.counts.step,
+            "tokens": self.counts.tokens,
+            "flops": self.counts.flops,
+            "seconds": self.counts.seconds,
+        }
+        return min(1.0, used[self.budget.unit] / self.budget.amount)
+
+    def _affordable(self, cost: float, batch: Batch) -> bool:
+        after = {
+            "steps": self.counts.step + 1,
+            "tokens": self.counts.tokens + tokens_of(batch),
+            "flops": self.counts.flops + cost,
+            "seconds": self.counts.seconds,
+        }[self.budget.unit]
+        if self.budget.unit == "seconds":
+            return after < self.budget.amount
+        return after <= self.budget.amount * (1 + 1e-9)
+
+    # ---- evaluation and log ----------------------------------------------------------------------------------------
+
+    def evaluate(self, log: MetricsLog | None = None) -> dict[str, float]:
+        """All evaluators on the model as it is; its time does not count as training."""
+        began = time.perf_counter()
+        subject = Subject(self.model, self.tokenizer, self.objective, self.data, self.seed, self.precision)
+        values: dict[str, float] = {}
+        for evaluator in self.stage.evaluate.evaluators:
+            values |= evaluator.evaluate(subject)
+        self.mix.observe(values)
+        self._clock += time.perf_counter() - began
+        if log:
+            log.write(asdict(self.counts) | values)
+        self.reporter.event("evaluation", step=self.counts.step, flops=self.counts.flops, values=values)
+        return values
+
+    def _evaluations_due(self) -> int:
+        """How many evaluations should have happened by now; one is due when a step makes this number larger."""
+        every = self.stage.evaluate.every
+        return int(self.fraction() / every + 1e-9) if every < 1 else int(self.counts.step // every)
+
+    def _log_step(self, log: MetricsLog | None, loss: Loss, norm: torch.Tensor | None) -> None:
+        value = float(loss.total)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise UserError(
+                f"the loss is {value} at step {self.counts.step}; "
+                f"lower train.learning_rate ({self.settings.learning_rate:g}), or set train.clip; "
+                f"the last saved state is untouched"
+            )
+        speed = self.counts.tokens / self.counts.seconds if self.counts.seconds else 0.0
+        if log:
+            line = asdict(self.counts) | {"loss": value, "learning_rate": self._learning_rate}
+            line |= {name: float(part) for name, part in loss.parts.items()}
+            if norm is not None:
+                line["gradient_norm"] = float(norm)
+            log.write(line | {"tokens_per_second": speed})
+        self.reporter.event("step", fraction=self.fraction(), loss=value, tokens_per_second=speed)
+
+    def _set_learning_rate(self) -> None:
+        factor = self.settings.schedule.factor(self.counts.step, self.fraction())
+        self._learning_rate = factor * self.settings.learning_rate
+        for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
+            group["lr"] = peak * factor
+
+    # ---- state -----------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """The whole state of the run in this stage, atomically."""
+        if self._is_main:
+            moments, numbers = optimizer_tensors(self.optimizer, self._trained_module())
+            tensors = {"model": untied(self.model), "optimizer": moments}
+            if self.extra is not None:
+                tensors["extra"] = untied(self.extra)
+            values = {
+                "counts": asdict(self.counts),
+                "mix": self.mix.state_dict(),
+                "optimizer": numbers,
+                "flops": self.meter.state_dict(),
+                "data": self.data.fingerprint,
+            }
+            save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep)
+        self.processes.wait_for_everyone()
+
+    def _resume(self) -> bool:
+        state = load_state(self.folder / "state")
+        if state is None:
+            return False
+        if state.values["data"] != self.data.fingerprint and not self.accept_changed_data:
+            raise StateError(
+                f"{state.path} was trained on other data (fingerprint {state.values['data']}, now "
+                f"{self.data.fingerprint}); go on all the same with --accept-changed-data, or start again with --fresh"
+            )
+        load_tensors(self.model, state.tensors["model"])
+        if self.extra is not None:
+            load_tensors(self.extra, state.tensors["extra"])
+        load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
+        self.mix.load_state_dict(state.values["mix"])
+        self.meter.load_state_dict(state.values["flops"])
+        self.counts = Counts(**state.values["counts"])
+        self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
+        return True
+
+    # ---- many processes --------------------------------------------------------------------------------------------
+
+    @property
+    def _is_main(self) -> bool:
+        return bool(self.processes.is_main_process)
+
+    @property
+    def _rank(self) -> int:
+        return int(self.processes.process_index)
+
+    def _forward_model(self) -> Any:
+        if self.processes.num_processes == 1:
+            return self.model
+        unused = self.settings.trainable.name != "all"
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return torch.nn.parallel.DistributedDataParallel(self.model, devices, find_unused_parameters=unused)
+
+    def _no_sync(self) -> Any:
+        return self.forward.no_sync() if self.processes.num_processes > 1 else contextlib.nullcontext()
+
+    def _agree(self, value: float) -> float:
+        """The largest value over all processes: they must all stop, or go on, at the same step."""
+        if self.processes.num_processes == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+        return float(tensor)
+
+    def _own_micro_batches(self, batch: Batch, move: bool = True) -> list[Batch]:
+        """This process's share of the step's batch, cut into micro-batches."""
+        rows = len(next(iter(batch.values())))
+        pieces = self.settings.accumulate * self.processes.num_processes
+        if rows % pieces:
+            raise UserError(
+                f"train.batch_size: {rows} blocks cannot be shared by {self.processes.num_processes} processes x "
+                f"{self.settings.accumulate} micro-batches"
+            )
+        size = rows // pieces
+        first = self._rank * self.settings.accumulate
+        own = range(first, first + self.settings.accumulate)
+        cut = [{name: tensor[i * size : (i + 1) * size] for name, tensor in batch.items()} for i in own] if pieces > 1 else [batch]
+        if not move or self.device.type == "cpu":
+            return cut
+        return [{name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()} for part in cut]
+
+    def _objective_loss(self, model: Any, batch: Batch, extra: Any) -> Loss:
+        return self.objective.loss(model, batch, extra)
+
+    def _trained_module(self) -> torch.nn.Module:
+        """The model, together with the objective's own modules where it has any."""
+        if self.extra is None:
+            return self.model
+        return torch.nn.ModuleDict({"model": self.model, "extra": self.extra})
+
+
+def stage_mix(stage: Stage, data: Prepared, seed: int, number: int) -> Any:
+    """The stage's mix, started over its training blocks."""
+    assert stage.data is not None
+    return stage.data.mix.start([len(blocks) for blocks in data.train], seed=derive_seed(seed, "stage", number, "mix"))
+
+
+def tokens_of(batch: Batch) -> int:
+    """Tokens that the model reads in a batch (padding included: it is computed too)."""
+    return int(batch["input_ids"].numel()) if "input_ids" in batch else 0
+
+
+def untied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A module's state with every storage once: safetensors refuses shared ones."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in module.state_dict().items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen.add(tensor.data_ptr())
+            result[name] = tensor
+    return result
+
+
+def load_tensors(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Puts saved tensors back in place; tied names follow."""
+    state = module.state_dict()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise ModelError(f"the saved state does not fit the model: {name} is {tuple(tensor.shape)}")
+            state[name].copy_(tensor)
+
+
+def _targets(batch: Batch) -> int:
+    return int((batch["labels"] != -100).sum()) if "labels" in batch else len(next(iter(batch.values())))
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set an event instead of tearing a step apart; a second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
