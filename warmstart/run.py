@@ -1,0 +1,280 @@
+"""Carry a recipe out, stage by stage, and leave a run folder behind.
+
+    recipe.yaml                     the resolved recipe
+    run.json                        versions, commit, machine, data fingerprints
+    stages/NN-name/model/           an ordinary Hugging Face folder
+    stages/NN-name/state/           what an exact resume needs
+    stages/NN-name/metrics.jsonl    one line per logged step and per evaluation
+    stages/NN-name/stage.json       written last: the stage is finished, and what it used
+    lineage.json                    which weights came from which, by hash
+    report.html
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from warmstart.data.prepare import Prepared, prepare
+from warmstart.errors import ModelError, StateError, UserError
+from warmstart.models.build import configuration, new_model
+from warmstart.models.card import model_card
+from warmstart.models.load import load_model
+from warmstart.models.save import save_model, weights_hash, write_whole
+from warmstart.models.tokenizer import check_fits, load_tokenizer, tokenizer_for
+from warmstart.provenance import Lineage, commit, machine, versions
+from warmstart.randomness import derive_seed
+from warmstart.recipe import Recipe, Stage
+from warmstart.recipe_file import resolved
+from warmstart.surgery.check import compare
+from warmstart.train.compute import peak_memory_bytes
+from warmstart.train.loop import Training
+from warmstart.train.precision import resolve_device
+from warmstart.train.progress import ConsoleReporter, Reporter
+
+
+@dataclass
+class RunResult:
+    """What a run left behind."""
+
+    folder: Path
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def model(self) -> Path:
+        """The folder of the last stage's model."""
+        return self.folder / "stages" / str(self.stages[-1]["folder"]) / "model"
+
+
+def run(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    resume: bool = True,
+    console: Console | None = None,
+    reporter: Reporter | None = None,
+    accept_changed_data: bool = False,
+) -> RunResult:
+    """Carries out a recipe in the folder `out`. Finished stages are kept; an unfinished one goes on where it was.
+
+    Args:
+        resume: False starts again from nothing (what `out` holds of this run is removed).
+        accept_changed_data: resume although the data changed since the state was saved.
+
+    Raises:
+        UserError: whatever the user can mend (a bad recipe, other data or another recipe in `out`, a full disk, ...).
+        Interrupted: the run was asked to stop and has saved its state.
+    """
+    out = Path(out)
+    reporter = reporter or ConsoleReporter(console)
+    text = resolved(recipe)
+    processes = PartialState(cpu=all(resolve_device(s.train.device).type == "cpu" for s in recipe.stages))
+    if processes.is_main_process:
+        _open_folder(out, text, resume)
+    processes.wait_for_everyone()
+    lineage = Lineage.load(out / "lineage.json")
+    result = RunResult(out)
+    try:
+        for number, stage in enumerate(recipe.stages):
+            name = recipe.stage_name(number)
+            folder = out / "stages" / name
+            if not (folder / "stage.json").is_file():
+                reporter.event("stage", name=name)
+                previous = result.model if result.stages else None
+                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data)
+                if processes.is_main_process:
+                    lineage.save(out / "lineage.json")
+                    _finish_stage(folder)
+                processes.wait_for_everyone()
+                reporter.event("done", name=name)
+            result.stages.append(json.loads((folder / "stage.json").read_text(encoding="utf-8")))
+    finally:
+        reporter.close()
+    if processes.is_main_process:
+        _write_report(out)
+    return result
+
+
+def _open_folder(out: Path, text: str, resume: bool) -> None:
+    """Makes the run folder, or makes sure that the one there belongs to this recipe."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; give --out a folder")
+    recipe_file = out / "recipe.yaml"
+    if not resume:
+        if out.exists() and any(out.iterdir()) and not recipe_file.is_file():
+            raise UserError(f"{out} is not a run folder (it has no recipe.yaml): it is not removed; choose another --out")
+        shutil.rmtree(out / "stages", ignore_errors=True)
+        for name in ("recipe.yaml", "run.json", "lineage.json", "report.html"):
+            (out / name).unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    if recipe_file.is_file() and recipe_file.read_text(encoding="utf-8") != text:
+        raise StateError(f"{out} holds a run of another recipe; start again with --fresh or choose another --out")
+    write_whole(recipe_file, text)
+    facts = {"versions": versions(), "commit": commit(), "machine": machine()}
+    write_whole(out / "run.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _run_stage(
+    recipe: Recipe,
+    number: int,
+    folder: Path,
+    previous: Path | None,
+    lineage: Lineage,
+    text: str,
+    reporter: Reporter,
+    accept_changed_data: bool,
+) -> None:
+    stage = recipe.stages[number]
+    assert stage.data is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    start = stage.from_ or (str(previous) if previous is not None and stage.init is None else None)
+    head = stage.objective.head
+    processes = PartialState()
+    with processes.main_process_first():
+        if stage.tokenizer is not None:
+            tokenizer = tokenizer_for(stage.tokenizer, stage.data, head)
+        else:
+            assert start is not None
+            tokenizer = load_tokenizer(start)
+        data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line))
+    reporter.event("note", text=_data_line(data))
+    model, start_id = _starting_model(recipe, stage, start, tokenizer, data, lineage, f"{folder.name} start")
+    check_fits(tokenizer, model.config)
+    changes: list[dict[str, Any]] = []
+    for position, surgery in enumerate(stage.surgery):
+        seed = derive_seed(recipe.seed, "stage", number, "surgery", position)
+        promise, why = surgery.preserves(model.config)
+        grown = surgery.apply(model, seed=seed)
+        difference = compare(model, grown, data.first_tokens(256), promise=promise)
+        reporter.event(
+            "note",
+            text=f"{surgery.name}: {model.num_parameters():,} -> {grown.num_parameters():,} weights, keeps the function "
+            f"{promise} ({why}); largest logit difference {difference.largest:.3g}",
+        )
+        changes.append({"surgery": surgery.model_dump(mode="json"), "promise": promise, "largest": difference.largest})
+        model = grown
+        start_id = lineage.add(
+            weights_hash(model),
+            f"{folder.name} after {surgery.name}",
+            model.num_parameters(),
+            origin=start_id,
+            operation=_describe(surgery.model_dump(mode="json", exclude_defaults=True) | {"type": surgery.name}),
+            stage=folder.name,
+            largest_logit_difference=difference.largest,
+        )
+        del grown
+    training = Training(
+        model,
+        tokenizer,
+        stage,
+        data,
+        seed=recipe.seed,
+        number=number,
+        folder=folder,
+        reporter=reporter,
+        accept_changed_data=accept_changed_data,
+    )
+    reporter.event("note", text=what_moves(model))
+    values = training.run()
+    if not processes.is_main_process:
+        return
+    model.to("cpu")
+    end_id = lineage.add(
+        weights_hash(model),
+        folder.name,
+        model.num_parameters(),
+        origin=start_id,
+        operation="train",
+        stage=folder.name,
+        flops=training.counts.flops,
+        tokens=training.counts.tokens,
+    )
+    facts = {
+        "folder": folder.name,
+        "steps": training.counts.step,
+        "tokens": training.counts.tokens,
+        "flops": training.counts.flops,
+        "seconds": training.counts.seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "parameters": model.num_parameters(),
+        "weights": end_id,
+        "reused_flops": lineage.cost(start_id),
+        "final": values,
+        "precision": training.precision,
+        "device": training.device.type,
+        "surgery": changes,
+        "data": {"fingerprint": data.fingerprint, "statistics": data.statistics},
+    }
+    shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "flops", "weights")} | values
+    card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
+    save_model(model, tokenizer, folder / "model", card)
+    write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+
+
+def _finish_stage(folder: Path) -> None:
+    """stage.json appears only when everything else of the stage is on the disk, lineage included."""
+    (folder / "stage.json.part").replace(folder / "stage.json")
+
+
+def _starting_model(
+    recipe: Recipe, stage: Stage, start: str | None, tokenizer: Any, data: Prepared, lineage: Lineage, name: str
+) -> tuple[PreTrainedModel, str]:
+    """The model that a stage starts from, and its id in the lineage."""
+    head = stage.objective.head
+    if start is None:
+        assert stage.init is not None
+        model = new_model(configuration(stage.init.like, stage.init.settings, tokenizer), head, recipe.seed)
+        _check_length(model, stage)
+        return model, lineage.add(
+            weights_hash(model), name, model.num_parameters(), origin=None, operation=f"random {stage.init.like}"
+        )
+    model = load_model(start, head)
+    _check_length(model, stage)
+    identity = weights_hash(model)
+    lineage.absorb(Lineage.load(Path(start).parent.parent.parent / "lineage.json"))
+    if identity not in lineage.nodes:
+        lineage.add(identity, str(start), model.num_parameters(), origin=None, operation=f"load {start}")
+    return model, identity
+
+
+def _check_length(model: PreTrainedModel, stage: Stage) -> None:
+    """Blocks must fit into the model's positions."""
+    assert stage.data is not None
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(limit, int) and stage.data.length > limit:
+        raise ModelError(f"data.length {stage.data.length} is more than the model's {limit} positions; lower it")
+
+
+def what_moves(model: PreTrainedModel) -> str:
+    """How many and which weights train, and what is frozen."""
+    moving = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    frozen = {name: p.numel() for name, p in model.named_parameters() if not p.requires_grad}
+    line = f"{sum(moving.values()):,} weights train in {len(moving)} tensors"
+    if not frozen:
+        return line + "; nothing is frozen"
+    shown = ", ".join(list(frozen)[:3]) + (", ..." if len(frozen) > 3 else "")
+    return line + f"; {sum(frozen.values()):,} are frozen ({shown})"
+
+
+def _data_line(data: Prepared) -> str:
+    facts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in data.statistics.items() if isinstance(value, int))
+    return f"data {data.fingerprint[:12]}: {facts}"
+
+
+def _describe(settings: dict[str, Any]) -> str:
+    """A surgery in a few words for the lineage, e.g. `grow width=fpi to={'n_embd': 256}`."""
+    words = " ".join(f"{key}={value}" for key, value in settings.items() if key != "type")
+    return f"{settings['type']} {words}".strip()
+
+
+def _write_report(out: Path) -> None:
+    from warmstart.report.page import render
+
+    render(out)
