@@ -101,6 +101,9 @@ class Training:
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._peak = [group["lr"] for group in self.optimizer.param_groups]
         self._learning_rate = 0.0
+        self._values: dict[str, float] = {}
+        self._evaluated_at: int | None = None
+        self._finished = False
 
     # ---- the whole stage -------------------------------------------------------------------------------------------
 
@@ -117,11 +120,10 @@ class Training:
         if log:
             log.rewind(self.counts.step if resumed else None)
         self._clock = time.perf_counter() - self.counts.seconds
-        values: dict[str, float] = {}
         with interrupts() as interrupted:
             if not resumed:
-                values = self.evaluate(log)
-            while True:
+                self.evaluate(log)
+            while not self._finished:
                 before = self._evaluations_due()
                 mix_state = self.mix.state_dict()
                 loss, norm = self.step()
@@ -131,8 +133,8 @@ class Training:
                 self.counts.seconds = self._agree(time.perf_counter() - self._clock)
                 if self.counts.step % self.settings.log_every == 0:
                     self._log_step(log, loss, norm)
-                if self._evaluations_due() > before and self.fraction() < 1:
-                    values = self.evaluate(log)
+                if self._evaluations_due() > before:
+                    self.evaluate(log)
                 stop = self._agree(float(interrupted.is_set())) > 0
                 if stop or self.counts.step % self.settings.save_every == 0:
                     self.save()
@@ -142,11 +144,14 @@ class Training:
                     raise Interrupted(f"interrupted at step {self.counts.step}; the state is saved")
             if self.counts.step == 0:
                 raise UserError(f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs")
-            values = self.evaluate(log)
-            self.save()
+            if self._evaluated_at != self.counts.step:
+                self.evaluate(log)
+            if not self._finished:
+                self._finished = True
+                self.save()
         if log:
             log.close()
-        return values
+        return self._values
 
     # ---- one step --------------------------------------------------------------------------------------------------
 
@@ -255,6 +260,7 @@ class Training:
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
         self.mix.observe(values)
+        self._values, self._evaluated_at = values, self.counts.step
         self._clock += time.perf_counter() - began
         if log:
             log.write(asdict(self.counts) | values)
@@ -304,6 +310,9 @@ class Training:
                 "optimizer": numbers,
                 "flops": self.meter.state_dict(),
                 "data": self.data.fingerprint,
+                "evaluation": self._values,
+                "evaluated_at": self._evaluated_at,
+                "finished": self._finished,
             }
             save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep)
         self.processes.wait_for_everyone()
@@ -324,6 +333,8 @@ class Training:
         self.mix.load_state_dict(state.values["mix"])
         self.meter.load_state_dict(state.values["flops"])
         self.counts = Counts(**state.values["counts"])
+        self._values, self._evaluated_at = state.values["evaluation"], state.values["evaluated_at"]
+        self._finished = state.values["finished"]
         self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
         return True
 
