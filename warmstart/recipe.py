@@ -230,6 +230,7 @@ class Compare(Form):
     at: Literal["equal-flops"] = "equal-flops"
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
+    arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
 
 
 class Study(Form):
@@ -270,6 +271,9 @@ class Study(Form):
     def _consistent(self) -> Study:
         if self.compare.baseline not in self.arms:
             raise ValueError(f"compare.baseline '{self.compare.baseline}' is not an arm; arms: {', '.join(self.arms)}")
+        for arm in self.compare.arms or []:
+            if arm not in self.arms:
+                raise ValueError(f"compare.arms: '{arm}' is not an arm; arms: {', '.join(self.arms)}")
         for arm in self.arms:
             self.recipe(arm, seed=0)
         for name in self.sources:

@@ -137,7 +137,7 @@ def _chosen_arms(study: Study, arms: list[str] | None) -> list[str]:
     for arm in arms or []:
         if arm not in study.arms:
             raise RecipeError(f"--arms: there is no arm '{arm}'{nearest(arm, study.arms)}; arms: {', '.join(study.arms)}")
-    wanted = set(arms or study.arms) | {study.compare.baseline}
+    wanted = set(arms or study.compare.arms or study.arms) | {study.compare.baseline}
     return [arm for arm in study.arms if arm in wanted]
 
 
@@ -376,7 +376,7 @@ def _curve(task: Task, metric: str) -> dict[str, list[float]]:
         for line in lines:
             if metric not in line:
                 continue
-            if number and line["step"] == 0:
+            if number and line["step"] == 0 and not facts["surgery"]:
                 continue  # the same weights as at the end of the stage before
             curve["flops"].append(before["flops"] + line["flops"])
             curve["tokens"].append(before["tokens"] + line["tokens"])
