@@ -169,7 +169,7 @@ def _work(recipe: dict[str, Any], folder: str, resume: bool, threads: int, queue
     """One run in a process of its own."""
     import torch
 
-    from warmstart.run import run
+    from warmstart.run_recipe import run
 
     if threads:
         torch.set_num_threads(threads)
@@ -188,7 +188,7 @@ def _work(recipe: dict[str, Any], folder: str, resume: bool, threads: int, queue
 def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> None:
     """Runs every task that is not finished, `jobs` at a time; sources before the arms that need them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warmstart.run"])
+    context.set_forkserver_preload(["warmstart.run_recipe"])
     queue = context.Queue()
     threads = max(1, (os.cpu_count() or 1) // jobs)
     by_key = {(t.group, t.name, t.seed): t for t in tasks}
