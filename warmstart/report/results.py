@@ -1,0 +1,336 @@
+"""The results file of a study: what was measured, on what, and everything needed to judge and repeat it.
+
+One JSON file per study, committed as it came out. `Results` is its form, its check and its builder::
+
+    results = Results.build(slug="bert2bert", ..., arms={"scratch": {...}, "bert2bert": {...}})   # works out the effects
+    results.save(Path("results/weights/bert2bert.json"))
+    results = Results.load(Path("results/weights/bert2bert.json"))
+
+The effects in the file are a convenience for readers: they follow from `arms` and `sources` alone, and
+`results.recomputed()` shows what they must be. Numbers that are not finite (a run that diverged) are `null` in JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from warmstart import verdict
+from warmstart.errors import DataError, nearest
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Measured = Annotated[float | None, BeforeValidator(_finite_or_none)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LineageNode(Form):
+    """One set of weights. `id` is the SHA-256 of the weights."""
+
+    id: str
+    name: str = ""
+    parameters: int | None = None
+    flops: float | None = Field(None, description="Training FLOPs spent to get here from the parent.")
+
+
+class LineageEdge(Form):
+    """How one set of weights came from another; `from` is null for new random weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    from_: str | None = Field(None, alias="from")
+    to: str
+    operation: str
+    stage: str | None = None
+
+
+class Lineage(Form):
+    """Which weights came from where: the content of `lineage.json`."""
+
+    nodes: list[LineageNode] = Field(default_factory=list)
+    edges: list[LineageEdge] = Field(default_factory=list)
+
+
+class SourceModel(Form):
+    """A model that arms start from: what it cost to make, per seed."""
+
+    flops: list[Amount]
+    tokens: list[Amount] | Amount | None = None
+    seconds: list[Amount] | Amount | None = None
+    parameters: int | None = None
+    final: list[Measured] | None = None
+
+
+class Curve(Form):
+    """The metric at every evaluation, from before the first step (FLOPs 0) to the end.
+
+    `flops` and `tokens` are one list where all seeds were evaluated at the same moments, else one list per seed.
+    """
+
+    flops: list[Amount] | list[list[Amount]]
+    tokens: list[Amount] | list[list[Amount]]
+    values: list[list[Measured]] = Field(description="One list of values per seed.")
+
+    @classmethod
+    def of(cls, seeds: Sequence[Sequence[Mapping[str, float]]]) -> Curve:
+        """A curve from the evaluations of each seed: mappings with `flops`, `tokens` and `value`."""
+        flops, tokens = ([[float(p[key]) for p in points] for points in seeds] for key in ("flops", "tokens"))
+        return cls(
+            flops=flops[0] if all(f == flops[0] for f in flops) else flops,
+            tokens=tokens[0] if all(t == tokens[0] for t in tokens) else tokens,
+            values=[[p["value"] for p in points] for points in seeds],
+        )
+
+    def axis(self, name: Literal["flops", "tokens"], seed: int) -> list[float]:
+        """The FLOPs or tokens at which one seed was evaluated."""
+        stored = getattr(self, name)
+        return list(stored[seed]) if stored and isinstance(stored[0], list) else list(stored)
+
+
+class Arm(Form):
+    """What one arm spent and reached. Lists have one number per seed."""
+
+    flops: list[Amount]
+    tokens: list[Amount] | Amount
+    seconds: list[Amount] | Amount
+    peak_memory_bytes: list[Amount] | Amount | None = None
+    parameters: int | None = None
+    final: list[Measured]
+    curve: Curve
+    sources: list[str] = Field(
+        default_factory=list, description="Names of the source models whose cost this arm owes."
+    )
+    lineage: list[Lineage] = Field(default_factory=list, description="Where the weights came from, per seed.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_lineage(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and isinstance(raw.get("lineage"), Mapping):
+            return {**raw, "lineage": [raw["lineage"]]}
+        return raw
+
+
+class Spread(Form):
+    mean: float | None
+    low: float | None
+    high: float | None
+    per_seed: list[float | None]
+
+
+class Saving(Spread):
+    reached: list[bool]
+
+
+class Effect(Form):
+    """An arm against the baseline; `warmstart/verdict.py` defines every word."""
+
+    difference: Spread
+    saving: Saving
+    saving_with_source: Saving
+    verdict: verdict.Verdict
+
+
+class Machine(Form):
+    model_config = ConfigDict(frozen=True, extra="allow")
+    cpu: str | None = None
+    cores: int | None = None
+    gpu: str | None = None
+    memory_bytes: int | None = None
+    precision: str | None = None
+
+
+class Paper(Form):
+    title: str
+    arxiv: str | None = None
+    year: int | None = None
+    url: str | None = None
+
+
+class Claim(Form):
+    what: str
+    value: float | None = None
+    where: str = ""
+
+
+class DataFacts(Form):
+    model_config = ConfigDict(frozen=True, extra="allow")
+    fingerprint: str | None = None
+    statistics: dict[str, Any] = Field(default_factory=dict)
+
+
+class Results(Form):
+    """Everything a study measured. See the module's docstring."""
+
+    slug: str
+    family: str = ""
+    title: str
+    idea: str = ""
+    scale: str
+    commit: str
+    warmstart: str = Field(description="The version of warmstart.")
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: Machine = Machine()
+    date: str
+    seeds: Annotated[list[int], Field(min_length=1)]
+    metric: str
+    better: verdict.Better
+    baseline: str
+    paper: Paper | None = None
+    claim: Claim | None = None
+    sources: dict[str, SourceModel] = Field(default_factory=dict)
+    arms: Annotated[dict[str, Arm], Field(min_length=1)]
+    effects: dict[str, Effect] = Field(default_factory=dict)
+    remarks: list[str] = Field(default_factory=list)
+    data: DataFacts = DataFacts()
+    recipe: str = Field("", description="The resolved study, as YAML text.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Results:
+        n = len(self.seeds)
+        for name, source in self.sources.items():
+            _count(f"sources.{name}.flops", source.flops, n)
+        for name, arm in self.arms.items():
+            where = f"arms.{name}"
+            _count(f"{where}.flops", arm.flops, n)
+            _count(f"{where}.final", arm.final, n)
+            _count(f"{where}.curve.values", arm.curve.values, n)
+            for source_name in arm.sources:
+                if source_name not in self.sources:
+                    hint = nearest(source_name, self.sources)
+                    raise ValueError(f"{where}.sources: '{source_name}' is not among the sources{hint}")
+            for seed in range(n):
+                _check_curve(f"{where}.curve", arm, seed)
+        return self
+
+    @classmethod
+    def build(cls, **fields: Any) -> Results:
+        """Checks what was measured and adds the effects and the remarks.
+
+        Raises:
+            DataError: the fields do not make up a results file; the message names the first wrong one.
+        """
+        measured = _validated(
+            cls, {k: v for k, v in fields.items() if k not in ("effects", "remarks")}, "the results"
+        )
+        raw = measured.model_dump(mode="json", by_alias=True)
+        return cls.model_validate({**raw, "effects": verdict.effects(raw), "remarks": verdict.remarks(raw)})
+
+    def recomputed(self) -> dict[str, Effect]:
+        """The effects as they follow from the arms' curves."""
+        return {
+            name: Effect.model_validate(found)
+            for name, found in verdict.effects(self.model_dump(mode="json", by_alias=True)).items()
+        }
+
+    def text(self) -> str:
+        """The file's content: JSON, short lists of numbers on one line, so that a diff can be read."""
+        return _json(self.model_dump(mode="json", by_alias=True)) + "\n"
+
+    def save(self, path: Path | str) -> Path:
+        """Writes the file whole or not at all.
+
+        Raises:
+            DataError: it cannot be written (no permission, full disk); an earlier file is untouched.
+        """
+        return write_whole(Path(path), self.text())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Results:
+        """Reads a results file.
+
+        Raises:
+            DataError: there is no such file, it is not JSON, or it is not a results file.
+        """
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"cannot read the results file {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise DataError(f"{path} is not JSON: {error}") from None
+        return _validated(cls, raw, str(path))
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Writes a text file whole or not at all: a new file beside it, flushed to disk, then renamed.
+
+    Raises:
+        DataError: it cannot be written; an earlier file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror}; nothing was changed") from None
+    return path
+
+
+def _validated(cls: type[Results], raw: Any, where: str) -> Results:
+    try:
+        return cls.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(step) for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        hint = nearest(str(first["loc"][-1]), cls.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise DataError(f"{where}: {field + ': ' if field else ''}{message}{hint}") from None
+
+
+def _count(where: str, values: Sequence[Any], seeds: int) -> None:
+    if len(values) != seeds:
+        raise ValueError(f"{where}: {len(values)} values for {seeds} seeds")
+
+
+def _check_curve(where: str, arm: Arm, seed: int) -> None:
+    """A curve starts before the first step, never goes back, and ends with what the arm reports."""
+    values = arm.curve.values[seed]
+    for axis_name in ("flops", "tokens"):
+        stored = getattr(arm.curve, axis_name)
+        if stored and isinstance(stored[0], list) and len(stored) != len(arm.curve.values):
+            raise ValueError(f"{where}.{axis_name}: {len(stored)} lists for {len(arm.curve.values)} seeds")
+        axis = arm.curve.axis(axis_name, seed)  # type: ignore[arg-type]
+        if len(axis) != len(values):
+            raise ValueError(f"{where}: {len(axis)} {axis_name} for {len(values)} values")
+        if not axis or axis[0] != 0:
+            raise ValueError(
+                f"{where}.{axis_name}: a curve starts with an evaluation before the first step (0)"
+            )
+        if any(after < before for before, after in zip(axis, axis[1:], strict=False)):
+            raise ValueError(f"{where}.{axis_name}: must not decrease")
+    end = arm.curve.axis("flops", seed)[-1]
+    if abs(end - arm.flops[seed]) > 0.01 * max(arm.flops[seed], 1):
+        raise ValueError(f"{where}: ends at {end:.4g} FLOPs, but the arm spent {arm.flops[seed]:.4g}")
+    if values[-1] != arm.final[seed]:
+        raise ValueError(f"{where}: ends at {values[-1]}, but the arm's final value is {arm.final[seed]}")
+
+
+def _json(value: Any, indent: int = 0) -> str:
+    pad = " " * (indent + 1)
+    if isinstance(value, dict) and value:
+        inner = ",\n".join(
+            f"{pad}{json.dumps(k, ensure_ascii=False)}: {_json(v, indent + 1)}" for k, v in value.items()
+        )
+        return f"{{\n{inner}\n{' ' * indent}}}"
+    if isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
+        inner = ",\n".join(pad + _json(v, indent + 1) for v in value)
+        return f"[\n{inner}\n{' ' * indent}]"
+    return json.dumps(_finite_or_none(value), ensure_ascii=False)

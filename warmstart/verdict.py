@@ -1,0 +1,310 @@
+"""From the arms' curves to effects and verdicts: what a method saved at equal compute, and how sure that is.
+
+Everything here is a pure function of numbers that the results file holds, so that any verdict can be worked out again
+from the committed JSON alone. The words:
+
+- *difference*: the method's final metric minus the baseline's, at equal training FLOPs, per seed.
+- *saving*: 1 - FLOPs(method reaches the baseline's final metric) / FLOPs(baseline), per seed. 0.35 means that 35 % of
+  the baseline's compute was not needed. It is not a *speed-up*: see `speed_up`.
+- *saving with source*: the same, with what the reused model cost to make added to the method's FLOPs.
+
+**A pair that never reaches the baseline's final metric has no saving.** All that its curve says is that the saving is
+below about zero, not how far. Counting it as 0 would flatter a method that is worse, and leaving it out would average
+over the lucky seeds. So its saving is `None`, and then the mean and the interval over the seeds are `None` too; `reached`
+says which pairs are meant. The price: one missed seed in three hides the two others' mean (they stay in `per_seed`).
+
+**Verdicts** are about the direction of the paper's claim (the method gets better results from the same compute) at the
+scale of our own runs. They never say that a paper's number was reproduced.
+
+- `holds`: the 95 % interval of the difference lies wholly on the better side of 0, every pair reached the baseline's
+  final metric, and the 95 % interval of the saving lies wholly above 0.
+- `does not hold`: the 95 % interval of the difference lies wholly on the worse side of 0; or the interval of the saving
+  lies wholly below 0; or the method diverged in every one of two or more pairs.
+- `unclear`: everything else: an interval that contains 0, a seed that diverged, or a single seed (no interval at all).
+
+Intervals are Student's t over paired seeds: each seed gives method and baseline the same data order and the same
+evaluation, so the pair's difference is free of what both share. With two or three seeds they are wide, as they should be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+Better = Literal["lower", "higher"]
+Verdict = Literal["holds", "does not hold", "unclear"]
+
+
+class Point(TypedDict):
+    """One evaluation: training FLOPs spent before it, and the metric (`None` where it was not finite)."""
+
+    flops: float
+    value: float | None
+
+
+Curve = Sequence[Point]
+
+
+class Interval(TypedDict):
+    """A mean over seeds and its 95 % interval; `None` where it is not defined."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+def student_t_quantile(p: float, df: int) -> float:
+    """The value that a Student's t variable with `df` degrees of freedom stays below with probability `p`.
+
+    The distribution has a closed form for whole degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4); it is
+    inverted by bisection.
+
+    Raises:
+        ValueError: `p` is not strictly between 0 and 1, or `df` is below 1.
+    """
+    if not 0 < p < 1 or df < 1:
+        raise ValueError(f"a t quantile needs 0 < p < 1 and df >= 1; found p={p}, df={df}")
+    if p < 0.5:
+        return -student_t_quantile(1 - p, df)
+    low, high = 0.0, 1.0
+    while _central_probability(high, df) < 2 * p - 1:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        if _central_probability(middle, df) < 2 * p - 1:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _central_probability(t: float, df: int) -> float:
+    """P(|T| <= t)."""
+    angle = math.atan(t / math.sqrt(df))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = df % 2 == 1
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(df // 2):
+        total += term
+        term *= cosine**2 * ((2 * k + 2) / (2 * k + 3) if odd else (2 * k + 1) / (2 * k + 2))
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def interval(values: Sequence[float | None], confidence: float = 0.95) -> Interval:
+    """Mean and Student's t interval of independent values.
+
+    A missing value makes everything `None` (see the module's docstring); one value alone has a mean and no interval.
+    """
+    known = [v for v in values if v is not None]
+    if not known or len(known) < len(values):
+        return {"mean": None, "low": None, "high": None}
+    n = len(known)
+    mean = math.fsum(known) / n
+    if n == 1:
+        return {"mean": mean, "low": None, "high": None}
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (n - 1))
+    half = student_t_quantile(0.5 + confidence / 2, n - 1) * deviation / math.sqrt(n)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def flops_to_reach(curve: Curve, target: float, better: Better = "lower") -> float | None:
+    """Training FLOPs at which a curve first reaches a target, or `None` where it never does within its compute.
+
+    Between two evaluations the metric is taken to move in a straight line. The *first* crossing counts, also where a
+    noisy curve goes back afterwards: the weights of that moment existed. (A verdict asks for a better *end* besides,
+    so that one lucky evaluation decides nothing, and `remarks` names such curves.) A curve that is past the target
+    before its first step needs 0 FLOPs. After an evaluation that was not finite nothing is interpolated: the crossing
+    is then the evaluation that shows it.
+
+    Raises:
+        ValueError: the curve is empty, or its FLOPs decrease.
+    """
+    if not curve:
+        raise ValueError("a curve needs at least one evaluation")
+    sign = 1.0 if better == "lower" else -1.0
+    before: tuple[float, float] | None = None
+    for number, point in enumerate(curve):
+        flops, value = point["flops"], _finite(point["value"])
+        if number and flops < curve[number - 1]["flops"]:
+            raise ValueError(
+                f"a curve's FLOPs must not decrease: {curve[number - 1]['flops']:g}, then {flops:g}"
+            )
+        if value is None:
+            before = None
+            continue
+        gap = sign * (value - target)
+        if gap <= 0:
+            if before is None:
+                return flops
+            flops_before, gap_before = before
+            return flops_before + (flops - flops_before) * gap_before / (gap_before - gap)
+        before = (flops, gap)
+    return None
+
+
+def speed_up(saving: float) -> float:
+    """A saving as a speed-up: 0.353 of the compute saved is 1 / (1 - 0.353) - 1 = 0.546 faster.
+
+    Raises:
+        ValueError: the saving is above 1.
+    """
+    if saving > 1:
+        raise ValueError(f"no more than everything can be saved; found a saving of {saving:g}")
+    return math.inf if saving == 1 else 1 / (1 - saving) - 1
+
+
+def saving_of(speed_up: float) -> float:
+    """A speed-up as a saving: 0.546 faster is 1 - 1 / 1.546 = 0.353 of the compute saved.
+
+    Raises:
+        ValueError: the speed-up is -1 or below.
+    """
+    if speed_up <= -1:
+        raise ValueError(f"a speed-up is above -1; found {speed_up:g}")
+    return 1 - 1 / (1 + speed_up)
+
+
+def verdict(
+    difference: Interval, saving: Interval, reached: Sequence[bool], diverged: Sequence[bool], better: Better
+) -> Verdict:
+    """The verdict on one arm; the module's docstring is the definition."""
+    if len(reached) < 2:
+        return "unclear"
+    if all(diverged):
+        return "does not hold"
+    worst, best = (
+        (difference["high"], difference["low"])
+        if better == "lower"
+        else (difference["low"], difference["high"])
+    )
+    sign = -1.0 if better == "lower" else 1.0
+    if worst is not None and best is not None:
+        if sign * best < 0:
+            return "does not hold"
+        if sign * worst > 0 and all(reached) and saving["low"] is not None and saving["low"] > 0:
+            return "holds"
+    if saving["high"] is not None and saving["high"] < 0:
+        return "does not hold"
+    return "unclear"
+
+
+def effect(
+    method: Sequence[Curve], baseline: Sequence[Curve], source_flops: Sequence[float], better: Better
+) -> dict[str, Any]:
+    """The effect of one arm against the baseline.
+
+    Args:
+        method: the arm's curve for each seed; each starts before the first step and ends with the final metric.
+        baseline: the baseline's curve for each seed, in the same order of seeds.
+        source_flops: what the models that the arm started from cost to make, for each seed.
+        better: which way the metric improves.
+
+    Returns:
+        `difference`, `saving` and `saving_with_source` (each with `mean`, `low`, `high`, `per_seed`; the savings with
+        `reached`) and the `verdict`.
+    """
+    differences: list[float | None] = []
+    savings: list[float | None] = []
+    with_source: list[float | None] = []
+    reached: list[bool] = []
+    diverged: list[bool] = []
+    for own, other, source in zip(method, baseline, source_flops, strict=True):
+        final, target = _finite(own[-1]["value"]), _finite(other[-1]["value"])
+        differences.append(None if final is None or target is None else final - target)
+        diverged.append(final is None and target is not None)
+        total = other[-1]["flops"]
+        needed = None if target is None or total <= 0 else flops_to_reach(own, target, better)
+        reached.append(needed is not None)
+        savings.append(None if needed is None else 1 - needed / total)
+        with_source.append(None if needed is None else 1 - (needed + source) / total)
+    difference, saving = interval(differences), _at_most_one(interval(savings))
+    return {
+        "difference": {**difference, "per_seed": differences},
+        "saving": {**saving, "per_seed": savings, "reached": reached},
+        "saving_with_source": {
+            **_at_most_one(interval(with_source)),
+            "per_seed": with_source,
+            "reached": list(reached),
+        },
+        "verdict": verdict(difference, saving, reached, diverged, better),
+    }
+
+
+def effects(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The effects of every arm but the baseline, from a results mapping (the JSON form, see `report/results.py`).
+
+    Reads `arms`, `baseline`, `better` and `sources`. Where the baseline is not among the arms there is nothing to
+    compare with, and no effect.
+    """
+    arms, baseline = results["arms"], results["baseline"]
+    if baseline not in arms:
+        return {}
+    reference = curves(arms[baseline])
+    found = {}
+    for name, arm in arms.items():
+        if name == baseline:
+            continue
+        paid = [results.get("sources", {})[source]["flops"] for source in arm.get("sources", [])]
+        source_flops = [math.fsum(flops[seed] for flops in paid) for seed in range(len(reference))]
+        found[name] = effect(curves(arm), reference, source_flops, results["better"])
+    return found
+
+
+def curves(arm: Mapping[str, Any]) -> list[list[Point]]:
+    """An arm's curve for each seed, from its JSON form (`flops` is one list for all seeds, or one for each)."""
+    curve = arm["curve"]
+    flops = curve["flops"]
+    shared = not (flops and isinstance(flops[0], Sequence))
+    return [
+        [{"flops": f, "value": v} for f, v in zip(flops if shared else flops[seed], values, strict=True)]
+        for seed, values in enumerate(curve["values"])
+    ]
+
+
+def remarks(results: Mapping[str, Any]) -> list[str]:
+    """What a reader of the effects should know before believing them; one sentence each."""
+    arms, baseline, better = results["arms"], results["baseline"], results["better"]
+    sign = 1.0 if better == "lower" else -1.0
+    found = []
+    if baseline not in arms:
+        return [f"The baseline '{baseline}' was not run, so nothing can be compared."]
+    if len(results["seeds"]) < 2:
+        found.append("One seed: there is no interval, and so no verdict but 'unclear'.")
+    totals = [curve[-1]["flops"] for curve in curves(arms[baseline])]
+    for name, arm in arms.items():
+        for number, (curve, total) in enumerate(zip(curves(arm), totals, strict=True)):
+            values = [_finite(point["value"]) for point in curve]
+            seed, final = results["seeds"][number], values[-1]
+            if final is None:
+                found.append(f"'{name}' diverged with seed {seed}: its final metric is not a finite number.")
+                continue
+            best = min(sign * v for v in values if v is not None)
+            if name == baseline and sign * final - best > 0.01 * abs(best):
+                found.append(
+                    f"The baseline ended worse ({final:.4g}) than it had been ({sign * best:.4g}) with seed {seed}: "
+                    "a weak target, which flatters the savings."
+                )
+            if abs(curve[-1]["flops"] - total) > 0.02 * total:
+                found.append(
+                    f"'{name}' spent {curve[-1]['flops'] / total - 1:+.1%} FLOPs against the baseline with seed {seed}: "
+                    "not equal compute."
+                )
+            target = _finite(curves(arms[baseline])[number][-1]["value"])
+            if name != baseline and target is not None and sign * (final - target) > 0:
+                if flops_to_reach(curve, target, better) is not None:
+                    found.append(
+                        f"'{name}' reached the baseline's final metric with seed {seed} but ended worse: "
+                        "its saving there is a passing one."
+                    )
+    return found
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _at_most_one(found: Interval) -> Interval:
+    """Nobody can save more than everything, so the t interval is cut at 1."""
+    high = found["high"]
+    return found if high is None else {**found, "high": min(high, 1.0)}
