@@ -1,29 +1,32 @@
 """From the arms' curves to effects and verdicts: what a method saved at equal compute, and how sure that is.
 
-Everything here is a pure function of numbers that the results file holds, so that any verdict can be worked out again
-from the committed JSON alone. The words:
+Everything here is a pure function of numbers that the results file holds, so that any verdict can be worked
+out again from the committed JSON alone. The words:
 
 - *difference*: the method's final metric minus the baseline's, at equal training FLOPs, per seed.
-- *saving*: 1 - FLOPs(method reaches the baseline's final metric) / FLOPs(baseline), per seed. 0.35 means that 35 % of
-  the baseline's compute was not needed. It is not a *speed-up*: see `speed_up`.
+- *saving*: 1 - FLOPs(method reaches the baseline's final metric) / FLOPs(baseline), per seed. 0.35 means
+  that 35 % of the baseline's compute was not needed. It is not a *speed-up*: see `speed_up`.
 - *saving with source*: the same, with what the reused model cost to make added to the method's FLOPs.
 
-**A pair that never reaches the baseline's final metric has no saving.** All that its curve says is that the saving is
-below about zero, not how far. Counting it as 0 would flatter a method that is worse, and leaving it out would average
-over the lucky seeds. So its saving is `None`, and then the mean and the interval over the seeds are `None` too; `reached`
-says which pairs are meant. The price: one missed seed in three hides the two others' mean (they stay in `per_seed`).
+**A pair that never reaches the baseline's final metric has no saving.** All that its curve says is that the
+saving is below about zero, not how far. Counting it as 0 would flatter a method that is worse, and leaving
+it out would average over the lucky seeds. So its saving is `None`, and then the mean and the interval over
+the seeds are `None` too; `reached` says which pairs are meant. The price: one missed seed in three hides
+the two others' mean (they stay in `per_seed`).
 
-**Verdicts** are about the direction of the paper's claim (the method gets better results from the same compute) at the
-scale of our own runs. They never say that a paper's number was reproduced.
+**Verdicts** are about the direction of the paper's claim (the method gets better results from the same
+compute) at the scale of our own runs. They never say that a paper's number was reproduced.
 
-- `holds`: the 95 % interval of the difference lies wholly on the better side of 0, every pair reached the baseline's
-  final metric, and the 95 % interval of the saving lies wholly above 0.
-- `does not hold`: the 95 % interval of the difference lies wholly on the worse side of 0; or the interval of the saving
-  lies wholly below 0; or the method diverged in every one of two or more pairs.
-- `unclear`: everything else: an interval that contains 0, a seed that diverged, or a single seed (no interval at all).
+- `holds`: the 95 % interval of the difference lies wholly on the better side of 0, every pair reached the
+  baseline's final metric, and the 95 % interval of the saving lies wholly above 0.
+- `does not hold`: the 95 % interval of the difference lies wholly on the worse side of 0; or the interval
+  of the saving lies wholly below 0; or the method diverged in every one of two or more pairs.
+- `unclear`: everything else: an interval that contains 0, a seed that diverged, or a single seed (no
+  interval at all).
 
-Intervals are Student's t over paired seeds: each seed gives method and baseline the same data order and the same
-evaluation, so the pair's difference is free of what both share. With two or three seeds they are wide, as they should be.
+Intervals are Student's t over paired seeds: each seed gives method and baseline the same data order and the
+same evaluation, so the pair's difference is free of what both share. With two or three seeds they are wide,
+as they should be.
 """
 
 from __future__ import annotations
@@ -57,8 +60,8 @@ class Interval(TypedDict):
 def student_t_quantile(p: float, df: int) -> float:
     """The value that a Student's t variable with `df` degrees of freedom stays below with probability `p`.
 
-    The distribution has a closed form for whole degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4); it is
-    inverted by bisection.
+    The distribution has a closed form for whole degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4);
+    it is inverted by bisection.
 
     Raises:
         ValueError: `p` is not strictly between 0 and 1, or `df` is below 1.
@@ -94,7 +97,8 @@ def _central_probability(t: float, df: int) -> float:
 def interval(values: Sequence[float | None], confidence: float = 0.95) -> Interval:
     """Mean and Student's t interval of independent values.
 
-    A missing value makes everything `None` (see the module's docstring); one value alone has a mean and no interval.
+    A missing value makes everything `None` (see the module's docstring); one value alone has a mean and no
+    interval.
     """
     known = [v for v in values if v is not None]
     if not known or len(known) < len(values):
@@ -109,13 +113,14 @@ def interval(values: Sequence[float | None], confidence: float = 0.95) -> Interv
 
 
 def flops_to_reach(curve: Curve, target: float, better: Better = "lower") -> float | None:
-    """Training FLOPs at which a curve first reaches a target, or `None` where it never does within its compute.
+    """Training FLOPs at which a curve first reaches a target, or `None` where it never does within its
+    compute.
 
-    Between two evaluations the metric is taken to move in a straight line. The *first* crossing counts, also where a
-    noisy curve goes back afterwards: the weights of that moment existed. (A verdict asks for a better *end* besides,
-    so that one lucky evaluation decides nothing, and `remarks` names such curves.) A curve that is past the target
-    before its first step needs 0 FLOPs. After an evaluation that was not finite nothing is interpolated: the crossing
-    is then the evaluation that shows it.
+    Between two evaluations the metric is taken to move in a straight line. The *first* crossing counts,
+    also where a noisy curve goes back afterwards: the weights of that moment existed. (A verdict asks for a
+    better *end* besides, so that one lucky evaluation decides nothing, and `remarks` names such curves.) A
+    curve that is past the target before its first step needs 0 FLOPs. After an evaluation that was not
+    finite nothing is interpolated: the crossing is then the evaluation that shows it.
 
     Raises:
         ValueError: the curve is empty, or its FLOPs decrease.
@@ -195,14 +200,15 @@ def effect(
     """The effect of one arm against the baseline.
 
     Args:
-        method: the arm's curve for each seed; each starts before the first step and ends with the final metric.
+        method: the arm's curve for each seed; each starts before the first step and ends with the final
+            metric.
         baseline: the baseline's curve for each seed, in the same order of seeds.
         source_flops: what the models that the arm started from cost to make, for each seed.
         better: which way the metric improves.
 
     Returns:
-        `difference`, `saving` and `saving_with_source` (each with `mean`, `low`, `high`, `per_seed`; the savings with
-        `reached`) and the `verdict`.
+        `difference`, `saving` and `saving_with_source` (each with `mean`, `low`, `high`, `per_seed`; the
+        savings with `reached`) and the `verdict`.
     """
     differences: list[float | None] = []
     savings: list[float | None] = []
@@ -232,10 +238,10 @@ def effect(
 
 
 def effects(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The effects of every arm but the baseline, from a results mapping (the JSON form, see `report/results.py`).
+    """The effects of every arm but the baseline, from the JSON form of a results file (`report/results.py`).
 
-    Reads `arms`, `baseline`, `better` and `sources`. Where the baseline is not among the arms there is nothing to
-    compare with, and no effect.
+    Reads `arms`, `baseline`, `better` and `sources`. Where the baseline is not among the arms there is
+    nothing to compare with, and no effect.
     """
     arms, baseline = results["arms"], results["baseline"]
     if baseline not in arms:
@@ -252,7 +258,7 @@ def effects(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def curves(arm: Mapping[str, Any]) -> list[list[Point]]:
-    """An arm's curve for each seed, from its JSON form (`flops` is one list for all seeds, or one for each)."""
+    """An arm's curve for each seed, from its JSON form: `flops` is one list for all seeds or one for each."""
     curve = arm["curve"]
     flops = curve["flops"]
     shared = not (flops and isinstance(flops[0], Sequence))
@@ -265,38 +271,38 @@ def curves(arm: Mapping[str, Any]) -> list[list[Point]]:
 def remarks(results: Mapping[str, Any]) -> list[str]:
     """What a reader of the effects should know before believing them; one sentence each."""
     arms, baseline, better = results["arms"], results["baseline"], results["better"]
-    sign = 1.0 if better == "lower" else -1.0
-    found = []
     if baseline not in arms:
         return [f"The baseline '{baseline}' was not run, so nothing can be compared."]
+    found = []
     if len(results["seeds"]) < 2:
         found.append("One seed: there is no interval, and so no verdict but 'unclear'.")
-    totals = [curve[-1]["flops"] for curve in curves(arms[baseline])]
+    reference = curves(arms[baseline])
     for name, arm in arms.items():
-        for number, (curve, total) in enumerate(zip(curves(arm), totals, strict=True)):
-            values = [_finite(point["value"]) for point in curve]
-            seed, final = results["seeds"][number], values[-1]
-            if final is None:
-                found.append(f"'{name}' diverged with seed {seed}: its final metric is not a finite number.")
-                continue
-            best = min(sign * v for v in values if v is not None)
-            if name == baseline and sign * final - best > 0.01 * abs(best):
-                found.append(
-                    f"The baseline ended worse ({final:.4g}) than it had been ({sign * best:.4g}) with seed {seed}: "
-                    "a weak target, which flatters the savings."
-                )
-            if abs(curve[-1]["flops"] - total) > 0.02 * total:
-                found.append(
-                    f"'{name}' spent {curve[-1]['flops'] / total - 1:+.1%} FLOPs against the baseline with seed {seed}: "
-                    "not equal compute."
-                )
-            target = _finite(curves(arms[baseline])[number][-1]["value"])
-            if name != baseline and target is not None and sign * (final - target) > 0:
-                if flops_to_reach(curve, target, better) is not None:
-                    found.append(
-                        f"'{name}' reached the baseline's final metric with seed {seed} but ended worse: "
-                        "its saving there is a passing one."
-                    )
+        for seed, own, other in zip(results["seeds"], curves(arm), reference, strict=True):
+            remark = _weakness(own, other, is_baseline=name == baseline, better=better)
+            found += [f"'{name}', seed {seed}: {text}" for text in remark]
+    return found
+
+
+def _weakness(own: Curve, baseline: Curve, *, is_baseline: bool, better: Better) -> list[str]:
+    """What is weak in one seed's curve."""
+    sign = 1.0 if better == "lower" else -1.0
+    spent, equal = own[-1]["flops"], baseline[-1]["flops"]
+    found = []
+    if abs(spent - equal) > 0.02 * equal:
+        found.append(
+            f"spent {spent / equal - 1:+.1%} FLOPs against the baseline, which is not equal compute."
+        )
+    final, target = _finite(own[-1]["value"]), _finite(baseline[-1]["value"])
+    if final is None:
+        return [*found, "diverged: its final metric is not a finite number."]
+    best = sign * min(sign * v for point in own if (v := _finite(point["value"])) is not None)
+    if is_baseline and sign * (final - best) > 0.01 * abs(best):
+        found.append(
+            f"ended worse ({final:.4g}) than it had been ({best:.4g}): a weak target flatters savings."
+        )
+    if target is not None and sign * (final - target) > 0 and flops_to_reach(own, target, better) is not None:
+        found.append("reached the baseline's final metric but ended worse: its saving was a passing one.")
     return found
 
 

@@ -2,17 +2,19 @@
 
 One JSON file per study, committed as it came out. `Results` is its form, its check and its builder::
 
-    results = Results.build(slug="bert2bert", ..., arms={"scratch": {...}, "bert2bert": {...}})   # works out the effects
+    results = Results.build(slug="bert2bert", ..., arms={"scratch": {...}, ...})  # adds effects
     results.save(Path("results/weights/bert2bert.json"))
     results = Results.load(Path("results/weights/bert2bert.json"))
 
 The effects in the file are a convenience for readers: they follow from `arms` and `sources` alone, and
-`results.recomputed()` shows what they must be. Numbers that are not finite (a run that diverged) are `null` in JSON.
+`results.recomputed()` shows what they must be. Numbers that are not finite (a run that diverged) are `null`
+in JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -77,7 +79,8 @@ class SourceModel(Form):
 class Curve(Form):
     """The metric at every evaluation, from before the first step (FLOPs 0) to the end.
 
-    `flops` and `tokens` are one list where all seeds were evaluated at the same moments, else one list per seed.
+    `flops` and `tokens` are one list where all seeds were evaluated at the same moments, else one list per
+    seed.
     """
 
     flops: list[Amount] | list[list[Amount]]
@@ -307,14 +310,14 @@ def _check_curve(where: str, arm: Arm, seed: int) -> None:
         stored = getattr(arm.curve, axis_name)
         if stored and isinstance(stored[0], list) and len(stored) != len(arm.curve.values):
             raise ValueError(f"{where}.{axis_name}: {len(stored)} lists for {len(arm.curve.values)} seeds")
-        axis = arm.curve.axis(axis_name, seed)  # type: ignore[arg-type]
+        axis = arm.curve.axis(axis_name, seed)
         if len(axis) != len(values):
             raise ValueError(f"{where}: {len(axis)} {axis_name} for {len(values)} values")
         if not axis or axis[0] != 0:
             raise ValueError(
                 f"{where}.{axis_name}: a curve starts with an evaluation before the first step (0)"
             )
-        if any(after < before for before, after in zip(axis, axis[1:], strict=False)):
+        if any(after < before for before, after in itertools.pairwise(axis)):
             raise ValueError(f"{where}.{axis_name}: must not decrease")
     end = arm.curve.axis("flops", seed)[-1]
     if abs(end - arm.flops[seed]) > 0.01 * max(arm.flops[seed], 1):
