@@ -1,0 +1,71 @@
+"""The source and docstrings of Python's own standard library: real text wherever Python is, without a download.
+
+One `.py` file is one document. The corpus differs between patch versions of Python, so the version is part of the
+fingerprint; numbers from two versions are not comparable. Left out: installed packages, tables that are data rather
+than code (`encodings`, `pydoc_data`), files that a build generates (they name the machine), files that are not UTF-8,
+blank files, and by default the tests, which are more than half of the bytes and missing from many distributions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from warmstart.data.sources import OnBadRow, Row, Source, raise_error
+from warmstart.errors import DataError
+
+NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "lib-dynload"}
+TABLES = {"encodings", "pydoc_data"}
+TESTS = {"test", "tests", "idle_test"}
+GENERATED = ("_sysconfigdata", "config-", "sitecustomize")
+
+
+class PythonStdlib(Source):
+    """The running interpreter's standard library, one document per file; `id` is the path inside the library."""
+
+    type: Literal["python-stdlib"] = "python-stdlib"
+    tests: bool = Field(
+        False, description="Also read the library's own tests, where the distribution ships them."
+    )
+
+    def rows(self, on_bad_row: OnBadRow = raise_error) -> Iterator[Row]:
+        for path in self._files():
+            try:
+                text = path.read_bytes().decode("utf-8-sig")
+            except UnicodeDecodeError:
+                continue  # a few test files are in other encodings on purpose
+            if text.strip():
+                yield {
+                    "text": text,
+                    "source": self.label or self.type,
+                    "id": path.relative_to(_folder()).as_posix(),
+                }
+
+    def fingerprint(self) -> str:
+        digest = hashlib.blake2b(platform.python_version().encode(), digest_size=16)
+        for path in self._files():
+            digest.update(f"\n{path.relative_to(_folder()).as_posix()} {path.stat().st_size}".encode())
+        return digest.hexdigest()
+
+    def _files(self) -> list[Path]:
+        left_out = NOT_LIBRARY | TABLES | (set() if self.tests else TESTS)
+        found = []
+        for folder, folders, files in os.walk(_folder()):
+            folders[:] = [name for name in folders if name not in left_out and not name.startswith(GENERATED)]
+            found += [Path(folder, f) for f in files if f.endswith(".py") and not f.startswith(GENERATED)]
+        if not found:
+            raise DataError(
+                f"python-stdlib: there are no .py files in {_folder()} (this Python has no library sources)"
+            )
+        return sorted(found, key=lambda path: path.relative_to(_folder()).as_posix())
+
+
+def _folder() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
