@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import pkgutil
 from functools import cache
 from typing import Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from warmstart.errors import RecipeError, nearest
@@ -50,6 +51,17 @@ _contracts: dict[str, type[Part]] = {}
 _parts: dict[str, dict[str, type[Part]]] = {}
 
 
+class SettingsError(ValueError):
+    """A part was found, but its settings are wrong. Keeps the class, so that messages can name its fields."""
+
+    def __init__(self, part: type[Part], error: ValidationError) -> None:
+        super().__init__(
+            "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        )
+        self.part = part
+        self.error = error
+
+
 def _is_contract(cls: type[Part]) -> bool:
     return _contracts.get(cls.room) is cls
 
@@ -71,11 +83,16 @@ class Part(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if room is None and cls.room and "type" in cls.model_fields:
+        # Only a class that says its own `type` is a new part; a subclass that inherits it is not found by name.
+        if room is None and cls.room and "type" in inspect.get_annotations(cls):
             name = cls.model_fields["type"].default
             if isinstance(name, str):
                 known = _parts[cls.room].get(name)
-                if known is not None and known.__module__ != cls.__module__:
+                same = known is not None and (known.__module__, known.__qualname__) == (
+                    cls.__module__,
+                    cls.__qualname__,
+                )
+                if known is not None and not same:
                     raise RecipeError(
                         f"two parts are named '{name}' in the room '{cls.room}': "
                         f"{known.__module__} and {cls.__module__}; rename one"
@@ -93,11 +110,15 @@ class Part(BaseModel):
             return handler(source)
         return core_schema.no_info_plain_validator_function(
             cls._from_user,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda part: part.model_dump(mode="json")),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda part: part.model_dump(mode="json", by_alias=True)
+            ),
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         if not _is_contract(cls):
             found = handler(schema)
             body = handler.resolve_ref_schema(found)
@@ -115,13 +136,17 @@ class Part(BaseModel):
         settings = {"type": value} if isinstance(value, str) else value
         if not isinstance(settings, dict):
             raise PydanticCustomError(
-                "part_form", "expected the name of one of the {room} or a mapping with 'type'", {"room": cls.room}
+                "part_form",
+                "expected the name of one of the {room} or a mapping with 'type'",
+                {"room": cls.room},
             )
         classes = parts(cls.room)
         name = settings.get("type")
-        if name not in classes:
-            message = "unknown {room} part '{name}'{nearest}; known: {known}" if name is not None else (
-                "a part of the {room} needs a 'type'; known: {known}"
+        if not isinstance(name, str) or name not in classes:
+            message = (
+                "unknown {room} part '{name}'{nearest}; known: {known}"
+                if name is not None
+                else ("a part of the {room} needs a 'type'; known: {known}")
             )
             raise PydanticCustomError(
                 "part_unknown",
@@ -133,7 +158,10 @@ class Part(BaseModel):
                     "known": ", ".join(sorted(classes)),
                 },
             )
-        return cast(Self, classes[name].model_validate(settings))
+        try:
+            return cast(Self, classes[name].model_validate(settings))
+        except ValidationError as error:
+            raise SettingsError(classes[name], error) from error
 
 
 def parts(room: str) -> dict[str, type[Part]]:
@@ -143,7 +171,9 @@ def parts(room: str) -> dict[str, type[Part]]:
         RecipeError: there is no such room, or an installed package's parts cannot be imported.
     """
     if room not in ROOM_PACKAGES:
-        raise RecipeError(f"there is no room '{room}'{nearest(room, ROOM_PACKAGES)}; rooms: {', '.join(ROOM_PACKAGES)}")
+        raise RecipeError(
+            f"there is no room '{room}'{nearest(room, ROOM_PACKAGES)}; rooms: {', '.join(ROOM_PACKAGES)}"
+        )
     _import_room(room)
     _import_installed()
     return dict(sorted(_parts.get(room, {}).items()))
@@ -173,6 +203,10 @@ def _import_installed() -> None:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             entry.load()
+        except RecipeError as error:
+            raise RecipeError(
+                f"the installed package '{entry.dist.name if entry.dist else '?'}': {error}"
+            ) from error
         except Exception as error:
             raise RecipeError(
                 f"the installed package '{entry.dist.name if entry.dist else '?'}' offers parts by the entry point "

@@ -10,15 +10,16 @@ Reading a file (with line numbers in errors, `--set`, scales) is `warmstart/reci
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
 from warmstart.data.mix import Mix
 from warmstart.data.sources import Source
+from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
@@ -29,10 +30,22 @@ from warmstart.train.trainable import Trainable
 Positive = Annotated[int, Field(gt=0)]
 
 
+class Misfit(ValueError):
+    """Values that are fine one by one but do not go together; every problem with its place inside the checked form."""
+
+    def __init__(self, problems: list[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__(
+            "; ".join(": ".join(filter(None, [".".join(map(str, steps)), text])) for steps, text in problems)
+        )
+        self.problems = problems
+
+
 class Form(BaseModel):
     """A mapping in a recipe: unknown fields are errors, values never change after the check."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class Init(BaseModel):
@@ -55,7 +68,9 @@ class Tokenizer(Form):
     @model_validator(mode="after")
     def _one(self) -> Tokenizer:
         if (self.train is None) == (self.load is None):
-            raise ValueError("give exactly one of 'train' (a vocabulary size) and 'load' (a folder or hub id)")
+            raise ValueError(
+                "give exactly one of 'train' (a vocabulary size) and 'load' (a folder or hub id)"
+            )
         return self
 
 
@@ -68,16 +83,24 @@ class Split(Form):
 class Data(Form):
     """Where rows come from and how they become blocks of tokens."""
 
-    source: Source | list[Source]
+    # The tag says which of the two forms was meant, so that an error speaks of that form alone.
+    source: Annotated[
+        Annotated[Source, Tag("one source")]
+        | Annotated[list[Source], Tag("list of sources"), Field(min_length=1)],
+        Discriminator(lambda value: "list of sources" if isinstance(value, list) else "one source"),
+    ]
     curate: list[Curation] = Field(default_factory=lambda: ["exact-duplicates"], validate_default=True)  # type: ignore[arg-type]
     split: Split = Split()
     length: Annotated[int, Field(ge=8, description="Tokens per block.")] = 128
     packing: Packing = Field("concat", validate_default=True)  # type: ignore[assignment]
     documents: Literal["isolated", "joined"] = Field(
-        "isolated", description="isolated: no token sees another document; joined: attention runs over the whole block."
+        "isolated",
+        description="isolated: no token sees another document; joined: attention runs over the whole block.",
     )
     mix: Mix = Field("proportional", validate_default=True)  # type: ignore[assignment]
-    on_error: Literal["raise", "skip"] = Field("raise", description="What to do with a row that cannot be used.")
+    on_error: Literal["raise", "skip"] = Field(
+        "raise", description="What to do with a row that cannot be used."
+    )
     max_documents: Positive | None = Field(None, description="Read at most so many documents of each source.")
 
     @property
@@ -101,7 +124,9 @@ class Budget(Form):
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             found = "none" if not given else " and ".join(given)
-            raise ValueError(f"a budget has exactly one of steps, tokens, flops, seconds, share; found {found}")
+            raise ValueError(
+                f"a budget has exactly one of steps, tokens, flops, seconds, share; found {found}"
+            )
         return self
 
     @property
@@ -128,11 +153,14 @@ class Training(Form):
     optimizer: Optimizer = Field("adamw", validate_default=True)  # type: ignore[assignment]
     schedule: Schedule = Field("cosine", validate_default=True)  # type: ignore[assignment]
     trainable: Trainable = Field("all", validate_default=True)  # type: ignore[assignment]
-    save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
+    save_every: Positive = Field(
+        200, description="Steps between saved states (also saved at the end and on Ctrl-C)."
+    )
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
     log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")
     trackers: list[str] = Field(
-        default_factory=lambda: ["tensorboard"], description="Experiment trackers of accelerate, by name; metrics.jsonl is always written."
+        default_factory=lambda: ["tensorboard"],
+        description="Experiment trackers of accelerate, by name; metrics.jsonl is always written.",
     )
 
     @model_validator(mode="after")
@@ -160,9 +188,13 @@ class Stage(Form):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     init: Init | None = Field(None, description="Start from a new random model.")
-    from_: str | None = Field(None, alias="from", description="Start from a folder, a hub id, or a source of the study.")
+    from_: str | None = Field(
+        None, alias="from", description="Start from a folder, a hub id, or a source of the study."
+    )
     surgery: list[Surgery] = Field(default_factory=list)
-    tokenizer: Tokenizer | None = Field(None, description="Default: the tokenizer that came with the weights.")
+    tokenizer: Tokenizer | None = Field(
+        None, description="Default: the tokenizer that came with the weights."
+    )
     data: Data | None = None
     objective: Objective = Field("causal", validate_default=True)  # type: ignore[assignment]
     train: Training = Field(default_factory=Training)
@@ -172,8 +204,38 @@ class Stage(Form):
     @model_validator(mode="after")
     def _start(self) -> Stage:
         if self.init is not None and self.from_ is not None:
-            raise ValueError("a stage starts either from 'init' (new weights) or 'from' (existing weights), not both")
+            raise ValueError(
+                "a stage starts either from 'init' (new weights) or 'from' (existing weights), not both"
+            )
         return self
+
+
+def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], str]]:
+    """What stages that follow each other still lack, each with its place below `where`."""
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for number, stage in enumerate(stages):
+        place = (*where, number)
+        if number == 0 and stage.init is None and stage.from_ is None:
+            problems.append(
+                (place, "the first stage needs 'init' (new weights) or 'from' (existing weights)")
+            )
+        if stage.data is None:
+            problems.append((place, "'data' is missing"))
+        if stage.budget is None:
+            problems.append((place, "'budget' is missing: one of steps, tokens, flops, seconds"))
+        elif stage.budget.unit == "share":
+            problems.append(
+                ((*place, "budget", "share"), "'share' has a meaning only in a study with compare.flops")
+            )
+        if stage.init is not None and stage.tokenizer is None:
+            problems.append((place, "a new model needs a 'tokenizer' ('train' a size or 'load' one)"))
+    names = [stage.name for stage in stages]
+    for number, name in enumerate(names):
+        if name is not None and name in names[:number]:
+            problems.append(
+                ((*where, number, "name"), f"the name '{name}' is already used by stage {names.index(name)}")
+            )
+    return problems
 
 
 class Recipe(Form):
@@ -185,18 +247,9 @@ class Recipe(Form):
 
     @model_validator(mode="after")
     def _complete(self) -> Recipe:
-        for number, stage in enumerate(self.stages):
-            where = f"stages.{number}"
-            if number == 0 and stage.init is None and stage.from_ is None:
-                raise ValueError(f"{where}: the first stage needs 'init' or 'from'")
-            if stage.data is None:
-                raise ValueError(f"{where}: 'data' is missing")
-            if stage.budget is None:
-                raise ValueError(f"{where}: 'budget' is missing")
-            if stage.budget.unit == "share":
-                raise ValueError(f"{where}.budget: 'share' has a meaning only in a study with compare.flops")
-            if stage.init is not None and stage.tokenizer is None:
-                raise ValueError(f"{where}: a new model needs a 'tokenizer' ('train' a size or 'load' one)")
+        problems = incomplete(self.stages, ("stages",))
+        if problems:
+            raise Misfit(problems)
         return self
 
     def stage_name(self, number: int) -> str:
@@ -243,50 +296,59 @@ class Study(Form):
     paper: Paper | None = None
     claim: Claim | None = None
     compare: Compare
-    shared: dict[str, Any] = Field(default_factory=dict, description="Fields that every stage has unless it says otherwise.")
-    sources: dict[str, list[Stage]] = Field(default_factory=dict, description="Models that arms start `from`, made once per seed.")
+    shared: dict[str, Any] = Field(
+        default_factory=dict, description="Fields that every stage has unless it says otherwise."
+    )
+    sources: dict[str, list[Stage]] = Field(
+        default_factory=dict, description="Models that arms start `from`, made once per seed."
+    )
     arms: Annotated[dict[str, list[Stage]], Field(min_length=1)]
     scales: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Named overrides (smoke, demo, laptop, gpu): dotted paths or nested mappings."
+        default_factory=dict,
+        description="Named overrides (smoke, demo, laptop, gpu): dotted paths or nested mappings.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _share(cls, raw: Any) -> Any:
         """Puts `shared` under every stage before the stages are checked."""
-        if not isinstance(raw, Mapping) or not isinstance(raw.get("shared", {}), Mapping):
-            return raw
-        raw = dict(raw)
-        for group in ("sources", "arms"):
-            if isinstance(raw.get(group), Mapping):
-                raw[group] = {
-                    name: [merge(raw.get("shared", {}), s) if isinstance(s, Mapping) else s for s in stages]
-                    if isinstance(stages, list)
-                    else stages
-                    for name, stages in raw[group].items()
-                }
-        return raw
+        return with_shared(raw)
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
-        if self.compare.baseline not in self.arms:
-            raise ValueError(f"compare.baseline '{self.compare.baseline}' is not an arm; arms: {', '.join(self.arms)}")
-        for arm in self.compare.arms or []:
-            if arm not in self.arms:
-                raise ValueError(f"compare.arms: '{arm}' is not an arm; arms: {', '.join(self.arms)}")
-        for arm in self.arms:
-            self.recipe(arm, seed=0)
-        for name in self.sources:
-            self.source_recipe(name, seed=0)
+        baseline = self.compare.baseline
+        if baseline not in self.arms:
+            known = ", ".join(self.arms)
+            text = f"found '{baseline}'{nearest(baseline, self.arms)}; must be one of the arms: {known}"
+            raise Misfit([(("compare", "baseline"), text)])
+        problems = []
+        for group, members in (("arms", self.arms), ("sources", self.sources)):
+            for name, stages in members.items():
+                if not stages:
+                    problems.append(((group, name), "has no stages"))
+                    continue
+                try:
+                    budgeted = self._budgeted(stages) if group == "arms" else stages
+                except ValueError as error:
+                    problems.append(((group, name), str(error)))
+                else:
+                    problems += incomplete(budgeted, (group, name))
+        if problems:
+            raise Misfit(problems)
         totals = {arm: self._total_flops(arm) for arm in self.arms}
-        known = {arm: total for arm, total in totals.items() if total is not None}
-        if len(known) < len(totals) and self.compare.flops is None:
-            unknown = ", ".join(sorted(set(totals) - set(known)))
-            raise ValueError(f"equal-flops needs budgets in flops; not so in: {unknown} (or set compare.flops)")
-        reference = self.compare.flops or known[self.compare.baseline]
-        for arm, total in known.items():
+        known_totals = {arm: total for arm, total in totals.items() if total is not None}
+        if len(known_totals) < len(totals) and self.compare.flops is None:
+            text = "equal-flops needs budgets in flops (or set compare.flops and leave the budgets out)"
+            raise Misfit([(("arms", arm), text) for arm in totals if arm not in known_totals])
+        reference = self.compare.flops or known_totals[baseline]
+        for arm, total in known_totals.items():
             if abs(total - reference) > 0.01 * reference:
-                raise ValueError(f"arms.{arm}: its stages' budgets add up to {total:.3g} FLOPs, not {reference:.3g}")
+                text = (
+                    f"its stages' budgets add up to {total:.3g} FLOPs, not the {reference:.3g} of every arm"
+                )
+                problems.append((("arms", arm), text))
+        if problems:
+            raise Misfit(problems)
         return self
 
     def _budgeted(self, stages: list[Stage]) -> list[Stage]:
@@ -323,20 +385,51 @@ class Study(Form):
         return sum(b.amount for b in budgets if b is not None)
 
 
+def with_shared(raw: Any) -> Any:
+    """A study's raw mapping with `shared` merged under every stage of its arms and sources."""
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("shared", {}), Mapping):
+        return raw
+    result = dict(raw)
+    for group in ("sources", "arms"):
+        if isinstance(raw.get(group), Mapping):
+            result[group] = {
+                name: [
+                    merge(raw.get("shared", {}), stage) if isinstance(stage, Mapping) else stage
+                    for stage in stages
+                ]
+                if isinstance(stages, list)
+                else stages
+                for name, stages in raw[group].items()
+            }
+    return result
+
+
+# Keys of which a mapping has only one: the one on top removes the others below it.
+ALTERNATIVES = (
+    frozenset({"init", "from"}),
+    frozenset({"steps", "tokens", "flops", "seconds", "share"}),
+    frozenset({"train", "load"}),
+)
+
+
 def merge(base: Any, over: Any) -> Any:
     """`over` on top of `base`: mappings are merged key by key, everything else is replaced.
 
-    A mapping that names another part (`type` differs) or another way to start a stage replaces the old one whole.
+    A mapping that names another part or model (`type` or `like` differs) replaces the old one whole; one of several
+    alternatives (`init` and `from`, the units of a budget) removes the others. Settings on top of a part's bare name
+    are settings of that part.
     """
+    if isinstance(base, str) and isinstance(over, Mapping) and "type" not in over:
+        base = {"type": base}
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
         return copy.deepcopy(over)
-    if "type" in over and over["type"] != base.get("type"):
+    if any(key in over and over[key] != base.get(key) for key in ("type", "like")):
         return copy.deepcopy(dict(over))
-    merged = {key: copy.deepcopy(value) for key, value in base.items()}
-    if "from" in over:
-        merged.pop("init", None)
-    if "init" in over:
-        merged.pop("from", None)
+    dropped: set[Any] = set()
+    for group in ALTERNATIVES:
+        if group & set(over):
+            dropped |= group - set(over)
+    merged = {key: copy.deepcopy(value) for key, value in base.items() if key not in dropped}
     for key, value in over.items():
         merged[key] = merge(merged[key], value) if key in merged else copy.deepcopy(value)
     return merged
@@ -349,24 +442,26 @@ def override(raw: Any, path: str, value: Any) -> Any:
         KeyError: the path goes through something that is not there or is not a mapping or list; the key is the
             part of the path that was reached.
     """
-    result = copy.deepcopy(raw)
-    steps = path.split(".")
-    for parent in list(_reach(result, steps[:-1], "")):
-        keys = _keys(parent, steps[-1], path)
-        for key in keys:
-            old = parent[key] if isinstance(parent, list) else parent.get(key)
-            parent[key] = merge(old, value) if old is not None else copy.deepcopy(value)
-    return result
+    return _overridden(raw, path.split("."), "", value)
 
 
-def _reach(node: Any, steps: list[str], done: str) -> Iterator[Any]:
+def _overridden(node: Any, steps: list[str], done: str, value: Any) -> Any:
     if not steps:
-        yield node
-        return
-    for key in _keys(node, steps[0], f"{done}{steps[0]}"):
-        if isinstance(node, dict) and (key not in node or node[key] is None):
-            node[key] = {}
-        yield from _reach(node[key], steps[1:], f"{done}{key}.")
+        return merge(node, value)
+    if isinstance(node, str):
+        node = {"type": node}  # a part's bare name, about to get settings
+    result = {} if node is None else copy.copy(node)
+    for key in _keys(result, steps[0], f"{done}{steps[0]}"):
+        old = result[key] if isinstance(result, list) else result.get(key)
+        new = _overridden(old, steps[1:], f"{done}{steps[0]}.", value)
+        if isinstance(result, list):
+            result[key] = new
+        else:
+            for group in ALTERNATIVES:
+                if key in group:
+                    result = {k: v for k, v in result.items() if k not in group or k == key}
+            result[key] = new
+    return result
 
 
 def _keys(node: Any, step: str, where: str) -> list[Any]:
