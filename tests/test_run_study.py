@@ -1,0 +1,101 @@
+"""A study from its arms to its verdict."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from corpora import TINY_GPT2, tiny_recipe, write_corpus
+
+import warmstart
+from warmstart.errors import RecipeError
+from warmstart.run_study import plan
+
+
+def tiny_study(corpus: Path, flops: float = 2e8) -> dict[str, Any]:
+    shared = tiny_recipe(corpus)["stages"][0]
+    for name in ("name", "init", "budget"):
+        shared.pop(name)
+    grow = {"type": "grow", "width": "fpi", "to": {"n_embd": 32, "n_head": 4}}
+    return {
+        "title": "tiny study",
+        "compare": {"baseline": "scratch", "flops": flops, "seeds": 2},
+        "claim": {"what": "training compute saved", "value": 0.5, "where": "elsewhere"},
+        "shared": shared,
+        "sources": {"small": [{"init": TINY_GPT2, "budget": {"steps": 6}}]},
+        "arms": {
+            "scratch": [{"init": TINY_GPT2 | {"n_embd": 32, "n_head": 4}}],
+            "fpi": [{"from": "small", "surgery": [grow]}],
+            "staged": [
+                {
+                    "from": "small",
+                    "surgery": [grow],
+                    "budget": {"share": 0.3},
+                    "train": {"trainable": {"type": "sub-models", "layers": 1}},
+                },
+                {},
+            ],
+        },
+    }
+
+
+@pytest.mark.slow
+def test_study_end_to_end(tmp_path: Path) -> None:
+    study = warmstart.Study.model_validate(tiny_study(write_corpus(tmp_path / "c.jsonl")))
+    console = Console(file=io.StringIO(), width=120)
+    out = tmp_path / "out"
+    record = warmstart.study(study, slug="tiny", scale="laptop", out=out, jobs=2, results=tmp_path / "results", console=console)
+    assert json.loads((tmp_path / "results/weights/tiny.json").read_text()) == json.loads((out / "results.json").read_text())
+    assert (out / "report.html").is_file()
+    assert set(record["arms"]) == {"scratch", "fpi", "staged"}
+    for name, arm in record["arms"].items():
+        assert len(arm["final"]) == 2
+        for seed in range(2):
+            assert 0.9 * 2e8 < arm["flops"][seed] <= 2e8, name
+            assert arm["curve"]["flops"][seed][0] == 0
+            assert arm["curve"]["flops"][seed][-1] == pytest.approx(arm["flops"][seed])
+            assert arm["curve"]["values"][seed][-1] == arm["final"][seed]
+    source = record["sources"]["small"]
+    assert record["arms"]["fpi"]["reused_flops"] == pytest.approx(source["flops"])
+    assert record["arms"]["scratch"]["reused_flops"] == [0, 0]
+    # the grown arm starts where its own seed's source ended
+    for seed in range(2):
+        lines = (out / f"sources/small/seed-{seed}/stages/00-stage/metrics.jsonl").read_text().splitlines()
+        end = json.loads(lines[-1])["validation/loss"]
+        assert record["arms"]["fpi"]["curve"]["values"][seed][0] == pytest.approx(end, abs=1e-4)
+    assert set(record["effects"]) == {"fpi", "staged"}
+    # nothing is run twice
+    stamp = (out / "arms/fpi/seed-1/stages/00-stage/stage.json").stat().st_mtime_ns
+    again = warmstart.study(study, slug="tiny", scale="laptop", out=out, jobs=2, console=console)
+    assert (out / "arms/fpi/seed-1/stages/00-stage/stage.json").stat().st_mtime_ns == stamp
+    assert again["arms"]["fpi"]["final"] == record["arms"]["fpi"]["final"]
+
+
+def test_plan_pairs_arms_with_the_source_of_their_seed(tmp_path: Path) -> None:
+    study = warmstart.Study.model_validate(tiny_study(tmp_path / "c.jsonl"))
+    tasks = plan(study, ["scratch", "fpi"], 2, tmp_path / "out")
+    assert [t.group for t in tasks] == ["sources"] * 2 + ["arms"] * 4
+    for task in tasks:
+        if task.name == "fpi":
+            assert f"small/seed-{task.seed}/" in str(task.recipe.stages[0].from_)
+            assert task.recipe.seed == task.seed
+
+
+def test_shares_must_fit(tmp_path: Path) -> None:
+    raw = tiny_study(tmp_path / "c.jsonl")
+    raw["arms"]["staged"][1] = {"budget": {"share": 0.2}}
+    with pytest.raises(ValueError, match=r"add up to"):
+        warmstart.Study.model_validate(raw)
+
+
+def test_unknown_arm(tmp_path: Path) -> None:
+    study = warmstart.Study.model_validate(tiny_study(tmp_path / "c.jsonl"))
+    with pytest.raises(RecipeError, match="did you mean 'scratch'"):
+        warmstart.study(study, slug="tiny", scale="laptop", out=tmp_path / "out", arms=["scrach"])
