@@ -1,7 +1,8 @@
 """The comparison table of a study, in a terminal and in markdown.
 
-One list of cells (`rows`) feeds both and the HTML page, so that they can never disagree. The paper's number stands under
-the table with its own setting: it was measured at another scale, and a column would invite a comparison.
+One list of cells (`rows`) feeds both and the HTML page, so that they can never disagree. The paper's number
+stands under the table with its own setting: it was measured at another scale, and a column would invite a
+comparison.
 """
 
 from __future__ import annotations
@@ -94,9 +95,8 @@ def claimed_saving(claim: Claim | None) -> float | None:
 
 
 def claim_text(results: Results) -> str:
-    """The paper's claim in its own setting, e.g. `47 % training compute saved (GPT_BASE from a half-size model)`."""
-    claim = results.claim
-    if claim is None:
+    """The paper's claim in its own setting, e.g. `47 % training compute saved (GPT_BASE from a half-size
+    model)`.""" claim = results.claim if claim is None:
         return ""
     share = claimed_saving(claim)
     if share is None:
