@@ -120,12 +120,12 @@ class Part(BaseModel):
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         if not _is_contract(cls):
-            found = handler(schema)
-            body = handler.resolve_ref_schema(found)
-            body["required"] = ["type", *(n for n in body.get("required", []) if n != "type")]
-            return found
+            return handler(schema)
         classes = parts(cls.room)
         shapes = [handler(part.__pydantic_core_schema__) for part in classes.values()]
+        for shape in shapes:
+            body = handler.resolve_ref_schema(shape)
+            body["required"] = ["type", *(name for name in body.get("required", []) if name != "type")]
         return {"anyOf": [{"enum": sorted(classes), "type": "string"}, *shapes]}
 
     @classmethod
@@ -137,7 +137,7 @@ class Part(BaseModel):
         if not isinstance(settings, dict):
             raise PydanticCustomError(
                 "part_form",
-                "expected the name of one of the {room} or a mapping with 'type'",
+                "must be the name of a part of the room '{room}' or a mapping with 'type'",
                 {"room": cls.room},
             )
         classes = parts(cls.room)

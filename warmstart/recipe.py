@@ -321,7 +321,13 @@ class Study(Form):
             known = ", ".join(self.arms)
             text = f"found '{baseline}'{nearest(baseline, self.arms)}; must be one of the arms: {known}"
             raise Misfit([(("compare", "baseline"), text)])
-        problems = []
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        for number, arm in enumerate(self.compare.arms or []):
+            if arm not in self.arms:
+                text = (
+                    f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
+                )
+                problems.append((("compare", "arms", number), text))
         for group, members in (("arms", self.arms), ("sources", self.sources)):
             for name, stages in members.items():
                 if not stages:

@@ -8,6 +8,7 @@ is allowed, and the nearest valid name. The difficulty is that the checked value
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import UnionType
@@ -42,8 +43,8 @@ REQUIREMENTS = {
     "string_too_long": "must have at most {max_length} characters",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
-    "too_short": "must have at least {min_length} entries, found {actual_length}",
-    "too_long": "must have at most {max_length} entries, found {actual_length}",
+    "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length}",
     "dict_type": "must be a mapping",
     "mapping_type": "must be a mapping",
     "model_type": "must be a mapping",
@@ -113,10 +114,10 @@ class Origins:
 def _holds(values: Any, steps: Steps) -> bool:
     for step in steps:
         if (
-            isinstance(values, Mapping)
-            and step in values
-            or isinstance(values, list)
-            and step in range(len(values))
+            (isinstance(values, Mapping)
+            and step in values)
+            or (isinstance(values, list)
+            and step in range(len(values)))
         ):
             values = values[step]
         else:
@@ -131,6 +132,8 @@ class _Problem:
     must: str
     union: Steps | None = None
     """Set where the value could have had one of several forms: the place of that choice."""
+    missing: bool = False
+    """The last step is not in the file."""
 
 
 def recipe_error(error: ValidationError, form: type[BaseModel], raw: Any, origins: Origins) -> RecipeError:
@@ -142,15 +145,16 @@ def recipe_error(error: ValidationError, form: type[BaseModel], raw: Any, origin
         raw: the values that were checked, `shared` merged in.
         origins: where those values were written.
     """
-    lines: dict[str, None] = {}
+    lines: dict[str, int] = {}
     for problem in _joined(list(_problems(error, form, raw, ()))):
         label, steps = origins.find(problem.steps)
-        path = ".".join(str(step) for step in steps)
+        path = ".".join(str(step) for step in (steps[:-1] if problem.missing else steps))
         if label.startswith("--set ") and label.removeprefix("--set ").split("=", 1)[0] == path:
             path = ""
         message = "; ".join(filter(None, [problem.found, problem.must]))
-        lines[": ".join(filter(None, [label, path, message]))] = None
-    return RecipeError("\n".join(lines))
+        line = re.search(r":(\d+)$", label)
+        lines[": ".join(filter(None, [label, path, message]))] = int(line[1]) if line else sys.maxsize
+    return RecipeError("\n".join(sorted(lines, key=lines.__getitem__)))
 
 
 def _problems(
@@ -168,7 +172,15 @@ def _problems(
                 yield _Problem((*prefix, *steps, *place), "", text)
         else:
             found, must = _message(item, form, steps, raw)
-            yield _Problem((*prefix, *steps), found, must, None if union is None else (*prefix, *union))
+            if item["type"] == "part_unknown" and _holds(raw, (*steps, "type")):
+                steps = (*steps, "type")
+            yield _Problem(
+                (*prefix, *steps),
+                found,
+                must,
+                None if union is None else (*prefix, *union),
+                missing=item["type"] == "missing",
+            )
 
 
 def _navigate(item: ErrorDetails, raw: Any) -> tuple[Steps, Steps | None]:
@@ -214,7 +226,9 @@ def _message(item: ErrorDetails, form: type[BaseModel] | None, steps: Steps, raw
     """(what was found, what must be) of one of pydantic's errors."""
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
     if kind == "missing":
-        return f"'{steps[-1]}' is missing", ""
+        bare = _at(raw, steps[:-1])
+        hint = f"write {{type: {bare}, {steps[-1]}: ...}}" if isinstance(bare, str) else ""
+        return f"'{steps[-1]}' is missing", hint
     if item["loc"][-1:] == ("[key]",):
         return f"the key {_shown(value)}", "must be text; put it in quotes"
     if kind == "invalid_key":
@@ -229,9 +243,11 @@ def _message(item: ErrorDetails, form: type[BaseModel] | None, steps: Steps, raw
             must += nearest(value, re.findall(r"'([^']*)'", str(context.get("expected", ""))))
         if kind == "string_type" and isinstance(value, int | float):
             must += "; put it in quotes"
-        return ("" if kind in ("too_short", "too_long") else f"found {_shown(value)}"), must
+        if kind in ("too_short", "too_long"):
+            return f"found {context['actual_length']} entries", must
+        return f"found {_shown(value)}", must
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if kind in ("part_unknown", "part_form"):
+    if kind == "part_unknown":
         return "", message
     if isinstance(value, Mapping | list | BaseModel):
         return "", message

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from warmstart.catalog import study_file
 from warmstart.errors import RecipeError, nearest
-from warmstart.recipe import Recipe, Study, merge, override, with_shared
+from warmstart.recipe import Recipe, Study, override, with_shared
 from warmstart.recipe_errors import Origins, Override, recipe_error
 from warmstart.recipe_text import Document, Steps, read_file, read_text, write_text
-from warmstart.catalog import study_file
 
 Form = TypeVar("Form", Recipe, Study)
 
@@ -27,7 +27,7 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: one line per problem, with file, line, YAML path, what was found and what is allowed.
     """
     document = read_file(Path(path))
-    _expect(document, "stages", f"use: warmstart run {path}", f"it is a study; use: warmstart study {path}")
+    _expect(document, "stages", f"it is a study; use: warmstart study {path}")
     return _check(Recipe, document, document.values, [], overrides)
 
 
@@ -46,22 +46,38 @@ def read_study(
     """
     path = study_file(path_or_slug)
     document = read_file(path)
-    _expect(document, "arms", f"use: warmstart study {path}", f"it is a recipe; use: warmstart run {path}")
+    _expect(document, "arms", f"it is a recipe; use: warmstart run {path}")
     raw, applied = _at_scale(document, scale)
     return _check(Study, document, raw, applied, overrides)
 
 
-def read_any(path: Path | str, overrides: Sequence[str] = ()) -> Recipe | Study:
-    """The recipe or the study (without a scale) in a file.
+def read_any(path_or_slug: Path | str, overrides: Sequence[str] = ()) -> Recipe | Study:
+    """The recipe in a file, or the study (at its default scale) in a file or with this slug.
 
     Raises:
-        RecipeError: as `read_recipe`.
+        RecipeError: as `read_recipe` and `read_study`.
     """
-    document = read_file(Path(path))
+    path = study_file(path_or_slug)
+    document = read_file(path)
     if isinstance(document.values, Mapping) and "arms" in document.values:
-        return _check(Study, document, document.values, [], overrides)
-    _expect(document, "stages", "", "")
+        return read_study(path, overrides=overrides)
+    _expect(document, "stages")
     return _check(Recipe, document, document.values, [], overrides)
+
+
+def settings(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """`key=value` texts of an option such as `--to` as a mapping; values are YAML.
+
+    Raises:
+        RecipeError: a text without `=`, a key twice, a value that is not YAML.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, value = _assignment(text, option, "hidden_size=512")
+        if key in found:
+            raise RecipeError(f"{option} {text}: '{key}' is given twice")
+        found[key] = value
+    return found
 
 
 def resolved(recipe: Recipe | Study) -> str:
@@ -101,8 +117,8 @@ def _without_nulls(value: Any, raw: Any, shared: Any) -> Any:
     return raw
 
 
-def _expect(document: Document, key: str, right: str, other: str) -> None:
-    """The document is a mapping and has `key` ('stages' or 'arms')."""
+def _expect(document: Document, key: str, other: str = "") -> None:
+    """The document is a mapping and has `key` ('stages' or 'arms'); `other` is said of a file of the other kind."""
     values, name = document.values, document.name
     if values is None:
         raise RecipeError(f"{name} is empty; a recipe has 'stages', a study has 'arms' and 'compare'")
@@ -194,11 +210,8 @@ def _check(
     form: type[Form], document: Document, raw: Any, applied: list[Override], overrides: Sequence[str]
 ) -> Form:
     for text in overrides:
-        path, equals, value_text = text.partition("=")
+        path, value = _assignment(text, "--set", "stages.0.budget.steps=10")
         label = f"--set {text}"
-        if not equals or not path or "" in path.split("."):
-            raise RecipeError(f"{label}: expected path=value, e.g. stages.0.budget.steps=10")
-        value = read_text(value_text, label).values
         raw, places = _apply(raw, path, value, label)
         applied = [*applied, Override(places, value, label=label)]
     try:
@@ -206,3 +219,15 @@ def _check(
     except ValidationError as error:
         checked = with_shared(raw) if form is Study else raw
         raise recipe_error(error, form, checked, Origins(document, applied)) from None
+
+
+def _assignment(text: str, option: str, example: str) -> tuple[str, Any]:
+    """The two sides of `key=value`."""
+    key, equals, value = text.partition("=")
+    label = f"{option} {text}"
+    if not equals or "" in key.split("."):
+        raise RecipeError(f"{label}: expected key=value, e.g. {example}")
+    try:
+        return key, read_text(value, label).values
+    except RecipeError as error:
+        raise RecipeError(str(error).replace(f"{label}:1:", f"{label}:", 1)) from None

@@ -1,0 +1,252 @@
+"""The command line. No logic of its own: every command reads its input, calls one function and shows what came back.
+
+Everything heavy is imported inside the commands, so that `warmstart --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import warmstart
+from warmstart.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from warmstart.catalog import System
+
+console = Console()
+
+
+class _Commands(typer.core.TyperGroup):
+    """Turns what the user can mend into one line and exit code 2, an interruption into a line and exit code 130."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["command"] = shlex.join(["warmstart", *(word for word in args if word != "--fresh")])
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except (Interrupted, KeyboardInterrupt) as error:
+            said = str(error) or "interrupted"
+            print(f"{said}; resume with: {ctx.meta['command']}", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Train models from what already exists, and measure what each way of doing so saves at equal compute.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Put a value on top, e.g. stages.0.budget.steps=10; repeatable."
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or start again.")
+]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"warmstart {warmstart.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; default: runs/<name of the recipe file>.")
+    ] = None,
+    resume: Resume = True,
+    sets: Sets = None,
+    accept_changed_data: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changed-data", help="Resume although the data changed since the state was saved."
+        ),
+    ] = False,
+) -> None:
+    """Carry a recipe out, stage by stage."""
+    from warmstart.recipe_file import read_recipe
+    from warmstart.run_recipe import run as carry_out
+
+    read = read_recipe(recipe, sets or ())
+    folder = out or Path("runs") / recipe.stem
+    result = carry_out(read, folder, resume=resume, console=console, accept_changed_data=accept_changed_data)
+    console.print(f"model: {result.model}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def study(
+    study: Annotated[
+        str, typer.Argument(help="A study file, or the slug of a packaged study (see `catalog`).")
+    ],
+    scale: Annotated[
+        str, typer.Option(help="One of the study's scales: smoke, demo, laptop, gpu.")
+    ] = "laptop",
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds; default: the study's own number.")
+    ] = None,
+    arms: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these arms (the baseline is always run).")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; default: one per core, one per GPU.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The study's folder; default: runs/<slug>-<scale>.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Also write the results to <family>/<slug>.json below this folder.")
+    ] = None,
+    resume: Resume = True,
+    sets: Sets = None,
+) -> None:
+    """Compare ways of training at equal compute: every arm of a study at every seed."""
+    from warmstart.catalog import study_file
+    from warmstart.recipe_file import read_study
+    from warmstart.run_study import study as carry_out
+
+    read = read_study(study, scale, sets or ())
+    slug = study_file(study).stem
+    carry_out(
+        read,
+        slug=slug,
+        scale=scale,
+        out=out or Path("runs") / f"{slug}-{scale}",
+        seeds=seeds,
+        arms=[arm.strip() for arm in arms.split(",") if arm.strip()] if arms else None,
+        jobs=jobs,
+        resume=resume,
+        results=results,
+        console=console,
+    )
+
+
+@app.command()
+def grow(
+    model: Annotated[str, typer.Argument(help="A model folder or hub id.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the grown model.")],
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--to", metavar="KEY=VALUE", help="A field of the larger configuration, e.g. hidden_size=512."
+        ),
+    ],
+    width: Annotated[
+        Literal["fpi", "aki", "exact", "direct", "random"], typer.Option(help="How new width is filled.")
+    ] = ("fpi"),
+    depth: Annotated[
+        Literal["stack", "interleave", "identity"], typer.Option(help="How new layers are filled.")
+    ] = "stack",
+    seed: Annotated[int, typer.Option(help="The seed of what is drawn at random.")] = 0,
+) -> None:
+    """Make a larger model from a smaller one, without training."""
+    from warmstart.recipe_file import settings
+    from warmstart.surgery.grow import grow as enlarge
+
+    report = enlarge(model, out, to=settings(to, "--to"), width=width, depth=depth, seed=seed)
+    console.print(str(report), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    file: Annotated[str, typer.Argument(help="A recipe or study file, or the slug of a packaged study.")],
+    scale: Annotated[
+        str | None, typer.Option(help="Of a study: check this scale; default: every scale.")
+    ] = None,
+    sets: Sets = None,
+) -> None:
+    """Say what a recipe or study would do, or what is wrong with it."""
+    from warmstart.plan import check as checked
+
+    for line in checked(file, scale, sets or ()):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def catalog(
+    query: Annotated[list[str] | None, typer.Argument(help="Words to look for.")] = None,
+) -> None:
+    """List the published systems that have a study here, with their claim and our own verdict."""
+    from warmstart.catalog import search
+
+    found = search(" ".join(query or ()))
+    if not found:
+        print(f"no system fits '{' '.join(query or ())}'")
+        return
+    console.print(_catalog_table(found))
+
+
+def _catalog_table(systems: list[System]) -> Table:
+    table = Table(box=None, padding=(0, 1), show_edge=False, expand=False)
+    for column, width in (("system", 14), ("what it does", 34), ("the paper claims", 16), ("our runs", 12)):
+        table.add_column(column, max_width=width, overflow="fold")
+    for system in systems:
+        what = f"{system.title}\n[dim]{system.idea or system.paper}[/dim]"
+        table.add_row(
+            f"[bold]{system.slug}[/bold]\n[dim]{system.family}[/dim]", what, system.claim, system.verdict
+        )
+    return table
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run or a study.")],
+) -> None:
+    """Write (again) the HTML report of a run or a study."""
+    from warmstart.report.page import render
+
+    console.print(f"report: {render(folder)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def schema(
+    kind: Annotated[Literal["recipe", "study"], typer.Argument(help="Of which kind of file.")] = "recipe",
+    out: Annotated[Path | None, typer.Option(help="Write it to this file instead of the terminal.")] = None,
+) -> None:
+    """Print the JSON Schema of recipe or study files, so that editors complete them."""
+    from warmstart.recipe_schema import schema as build
+    from warmstart.recipe_schema import write
+
+    if out is None:
+        print(json.dumps(build(kind), indent=2))
+    else:
+        write(kind, out)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    app(prog_name="warmstart")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""What a recipe or study would do, in words, without doing it: stages, model sizes, data, parts, budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warmstart.errors import ModelError
+from warmstart.part import Part
+from warmstart.recipe import Recipe, Stage, Study
+from warmstart.recipe_file import read_any, read_study
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def check(file: Path | str, scale: str | None = None, overrides: Sequence[str] = ()) -> list[str]:
+    """What a file would do. A study is checked at every scale and described at `laptop`, or at the one given.
+
+    Raises:
+        RecipeError: anything wrong with the file.
+        ModelError: as `describe`.
+    """
+    if scale is not None:
+        return describe(read_study(file, scale, overrides))
+    recipe = read_any(file, overrides)
+    lines = describe(recipe)
+    if isinstance(recipe, Study):
+        for name in recipe.scales:
+            describe(read_study(file, name, overrides))
+        lines.append(f"scales: {', '.join(recipe.scales) or 'none'}")
+    return lines
+
+
+def describe(recipe: Recipe | Study) -> list[str]:
+    """Lines of text, one stage after the other.
+
+    Raises:
+        ModelError: `init` names no model type of `transformers`, or fields that the type does not have, or a surgery
+            cannot be done to the model that it would be given.
+    """
+    return list(_study(recipe) if isinstance(recipe, Study) else _recipe(recipe))
+
+
+def _recipe(recipe: Recipe) -> Iterator[str]:
+    yield f"{recipe.title}: {_count(len(recipe.stages), 'stage')}, seed {recipe.seed}"
+    for number, stage in enumerate(recipe.stages):
+        yield from _stage(stage, recipe.stage_name(number), number, {})
+
+
+def _study(study: Study) -> Iterator[str]:
+    compare = study.compare
+    flops = f" at {compare.flops:.3g} FLOPs" if compare.flops else ""
+    yield (
+        f"{study.title}: {_count(len(study.sources), 'source')}, {_count(len(study.arms), 'arm')}, "
+        f"{_count(compare.seeds, 'seed')}, by {compare.metric} ({compare.better} is better){flops}"
+    )
+    for name in study.sources:
+        yield f"source {name}"
+        recipe = study.source_recipe(name, seed=0)
+        for number, stage in enumerate(recipe.stages):
+            yield from _stage(stage, recipe.stage_name(number), number, {})
+    for name in study.arms:
+        yield f"arm {name}{' (baseline)' if name == compare.baseline else ''}"
+        recipe = study.recipe(name, seed=0)
+        for number, stage in enumerate(recipe.stages):
+            yield from _stage(stage, recipe.stage_name(number), number, study.sources)
+
+
+def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]) -> Iterator[str]:
+    assert stage.data is not None
+    assert stage.budget is not None
+    yield f"  {name}"
+    yield f"    starts from  {_start(stage, number, sources)}"
+    for position, surgery in enumerate(stage.surgery):
+        yield f"    surgery      {words(surgery)}{_promise(stage, position, sources)}"
+    sources_of_rows = " + ".join(words(source) for source in stage.data.sources)
+    yield f"    data         {sources_of_rows}; blocks of {stage.data.length} tokens, documents {stage.data.documents}"
+    yield f"    objective    {words(stage.objective)}"
+    train = stage.train
+    yield (
+        f"    training     {words(train.optimizer)}, learning rate {train.learning_rate:g}, {words(train.schedule)}, "
+        f"batch {train.batch_size}, trains {words(train.trainable)}, {train.precision} on {train.device}"
+    )
+    yield f"    budget       {stage.budget.amount:,.6g} {stage.budget.unit}"
+    yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
+
+
+def _start(stage: Stage, number: int, sources: dict[str, list[Stage]]) -> str:
+    if stage.init is not None:
+        return f"a new {stage.init.like} model{_size(stage)}"
+    if stage.from_ is None:
+        return "the stage before"
+    if stage.from_ in sources:
+        return f"the source '{stage.from_}'"
+    return f"'{stage.from_}' ({'a folder' if Path(stage.from_).is_dir() else 'a hub id; no folder has this name'})"
+
+
+def _size(stage: Stage) -> str:
+    """The number of weights of a new model, built without memory."""
+    import torch
+
+    from warmstart.models.load import auto_class
+
+    assert stage.init is not None
+    config = _new_configuration(stage)
+    try:
+        with torch.device("meta"):
+            model = auto_class(stage.objective.head).from_config(config)
+    except Exception as error:  # every architecture raises its own kind
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"init: a {stage.init.like} model cannot be built with these settings: {text[:300]}"
+        ) from error
+    return f" with {model.num_parameters():,} weights"
+
+
+def _new_configuration(stage: Stage) -> PretrainedConfig:
+    """The configuration of `init`; the vocabulary is the recipe's, the special tokens are not known yet."""
+    from warmstart.models.build import configuration
+
+    assert stage.init is not None
+    settings = dict(stage.init.settings)
+    if stage.tokenizer is not None and stage.tokenizer.train is not None:
+        unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        settings = {"vocab_size": stage.tokenizer.train} | unknown | settings
+    return configuration(stage.init.like, settings)
+
+
+def _promise(stage: Stage, position: int, sources: dict[str, list[Stage]]) -> str:
+    """What a surgery promises, where the model it works on can be known before anything has run.
+
+    Raises:
+        ModelError: the surgery cannot be done to this model.
+    """
+    config = _configuration_before(stage, sources) if position == 0 else None
+    if config is None:
+        return ""
+    promise, why = stage.surgery[position].preserves(config)
+    return f"; keeps the function {promise} ({why})"
+
+
+def _configuration_before(stage: Stage, sources: dict[str, list[Stage]]) -> PretrainedConfig | None:
+    from transformers import AutoConfig
+
+    if stage.init is not None:
+        return _new_configuration(stage)
+    if stage.from_ in sources:
+        stages = sources[str(stage.from_)]
+        changed = any(s.surgery for s in stages) or any(s.init is not None or s.from_ for s in stages[1:])
+        return None if changed or stages[0].init is None else _new_configuration(stages[0])
+    if stage.from_ is not None and (Path(stage.from_) / "config.json").is_file():
+        try:
+            return AutoConfig.from_pretrained(stage.from_, trust_remote_code=False)
+        except Exception as error:  # transformers raises many kinds here
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"'{stage.from_}' has no usable configuration: {text[:300]}") from error
+    return None
+
+
+def words(part: Part) -> str:
+    """A part with the settings that are not its defaults, e.g. `cosine (warmup 0.1)`."""
+    settings: dict[str, Any] = part.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    settings.pop("type", None)
+    inside = ", ".join(f"{key} {_value(value)}" for key, value in settings.items())
+    return f"{part.name} ({inside})" if inside else part.name
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_value(item)}" for key, item in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
