@@ -218,18 +218,17 @@ def test_a_saving_is_never_above_everything():
 def results(**arms):
     return {
         "seeds": [0, 1], "baseline": "scratch", "better": "lower", "arms": arms,
-        "sources": {"small": {"flops": [20.0, 30.0]}, "smaller": {"flops": [1.0, 2.0]}},
     }  # fmt: skip
 
 
-def arm(values, flops=(0, 50, 100), sources=()):
-    return {"curve": {"flops": list(flops), "values": values}, "sources": list(sources)}
+def arm(values, flops=(0, 50, 100), reused=()):
+    return {"curve": {"flops": list(flops), "values": values}, "reused_flops": list(reused)}
 
 
-def test_effects_of_a_results_file_charge_each_arm_its_own_sources():
+def test_effects_of_a_results_file_charge_each_arm_what_it_reused():
     scratch = arm([[8, 5, 4.0], [8, 5, 4.2]])
     grown = [[6, 3.5, 3.0], [6, 3.5, 3.0]]
-    found = effects(results(scratch=scratch, a=arm(grown, sources=["small", "smaller"]), b=arm(grown)))
+    found = effects(results(scratch=scratch, a=arm(grown, reused=[21.0, 32.0]), b=arm(grown)))
     assert list(found) == ["a", "b"]
     saved = found["b"]["saving"]["per_seed"]
     assert found["b"]["saving_with_source"]["per_seed"] == saved

@@ -195,7 +195,7 @@ def verdict(
 
 
 def effect(
-    method: Sequence[Curve], baseline: Sequence[Curve], source_flops: Sequence[float], better: Better
+    method: Sequence[Curve], baseline: Sequence[Curve], reused_flops: Sequence[float], better: Better
 ) -> dict[str, Any]:
     """The effect of one arm against the baseline.
 
@@ -203,7 +203,7 @@ def effect(
         method: the arm's curve for each seed; each starts before the first step and ends with the final
             metric.
         baseline: the baseline's curve for each seed, in the same order of seeds.
-        source_flops: what the models that the arm started from cost to make, for each seed.
+        reused_flops: what the models that the arm started from cost to make, for each seed.
         better: which way the metric improves.
 
     Returns:
@@ -215,7 +215,7 @@ def effect(
     with_source: list[float | None] = []
     reached: list[bool] = []
     diverged: list[bool] = []
-    for own, other, source in zip(method, baseline, source_flops, strict=True):
+    for own, other, source in zip(method, baseline, reused_flops, strict=True):
         final, target = _finite(own[-1]["value"]), _finite(other[-1]["value"])
         differences.append(None if final is None or target is None else final - target)
         diverged.append(final is None and target is not None)
@@ -240,7 +240,7 @@ def effect(
 def effects(results: Mapping[str, Any]) -> dict[str, Any]:
     """The effects of every arm but the baseline, from the JSON form of a results file (`report/results.py`).
 
-    Reads `arms`, `baseline`, `better` and `sources`. Where the baseline is not among the arms there is
+    Reads `arms`, `baseline` and `better`. Where the baseline is not among the arms there is
     nothing to compare with, and no effect.
     """
     arms, baseline = results["arms"], results["baseline"]
@@ -251,9 +251,8 @@ def effects(results: Mapping[str, Any]) -> dict[str, Any]:
     for name, arm in arms.items():
         if name == baseline:
             continue
-        paid = [results.get("sources", {})[source]["flops"] for source in arm.get("sources", [])]
-        source_flops = [math.fsum(flops[seed] for flops in paid) for seed in range(len(reference))]
-        found[name] = effect(curves(arm), reference, source_flops, results["better"])
+        reused = arm.get("reused_flops") or [0.0] * len(reference)
+        found[name] = effect(curves(arm), reference, reused, results["better"])
     return found
 
 

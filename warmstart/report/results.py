@@ -6,7 +6,7 @@ One JSON file per study, committed as it came out. `Results` is its form, its ch
     results.save(Path("results/weights/bert2bert.json"))
     results = Results.load(Path("results/weights/bert2bert.json"))
 
-The effects in the file are a convenience for readers: they follow from `arms` and `sources` alone, and
+The effects in the file are a convenience for readers: they follow from `arms` alone, and
 `results.recomputed()` shows what they must be. Numbers that are not finite (a run that diverged) are `null`
 in JSON.
 """
@@ -46,17 +46,20 @@ class LineageNode(Form):
     id: str
     name: str = ""
     parameters: int | None = None
-    flops: float | None = Field(None, description="Training FLOPs spent to get here from the parent.")
 
 
 class LineageEdge(Form):
-    """How one set of weights came from another; `from` is null for new random weights."""
+    """How one set of weights came from another; `from` is null for weights that came from nowhere else.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    Further facts of the operation (`tokens`, `largest_logit_difference`, ...) may stand beside it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
     from_: str | None = Field(None, alias="from")
     to: str
     operation: str
     stage: str | None = None
+    flops: float | None = None
 
 
 class Lineage(Form):
@@ -67,11 +70,12 @@ class Lineage(Form):
 
 
 class SourceModel(Form):
-    """A model that arms start from: what it cost to make, per seed."""
+    """A model that arms start from: what it cost to make. Lists have one number per seed."""
 
     flops: list[Amount]
     tokens: list[Amount] | Amount | None = None
     seconds: list[Amount] | Amount | None = None
+    peak_memory_bytes: list[Amount] | Amount | None = None
     parameters: int | None = None
     final: list[Measured] | None = None
 
@@ -113,8 +117,8 @@ class Arm(Form):
     parameters: int | None = None
     final: list[Measured]
     curve: Curve
-    sources: list[str] = Field(
-        default_factory=list, description="Names of the source models whose cost this arm owes."
+    reused_flops: list[Amount] = Field(
+        default_factory=list, description="What the models it started from cost to make; empty: nothing."
     )
     lineage: list[Lineage] = Field(default_factory=list, description="Where the weights came from, per seed.")
 
@@ -182,8 +186,7 @@ class Results(Form):
     title: str
     idea: str = ""
     scale: str
-    commit: str
-    warmstart: str = Field(description="The version of warmstart.")
+    commit: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     machine: Machine = Machine()
     date: str
@@ -196,7 +199,6 @@ class Results(Form):
     sources: dict[str, SourceModel] = Field(default_factory=dict)
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     effects: dict[str, Effect] = Field(default_factory=dict)
-    remarks: list[str] = Field(default_factory=list)
     data: DataFacts = DataFacts()
     recipe: str = Field("", description="The resolved study, as YAML text.")
 
@@ -210,33 +212,31 @@ class Results(Form):
             _count(f"{where}.flops", arm.flops, n)
             _count(f"{where}.final", arm.final, n)
             _count(f"{where}.curve.values", arm.curve.values, n)
-            for source_name in arm.sources:
-                if source_name not in self.sources:
-                    hint = nearest(source_name, self.sources)
-                    raise ValueError(f"{where}.sources: '{source_name}' is not among the sources{hint}")
+            if arm.reused_flops:
+                _count(f"{where}.reused_flops", arm.reused_flops, n)
             for seed in range(n):
                 _check_curve(f"{where}.curve", arm, seed)
         return self
 
     @classmethod
     def build(cls, **fields: Any) -> Results:
-        """Checks what was measured and adds the effects and the remarks.
+        """Checks what was measured and adds the effects.
 
         Raises:
             DataError: the fields do not make up a results file; the message names the first wrong one.
         """
-        measured = _validated(
-            cls, {k: v for k, v in fields.items() if k not in ("effects", "remarks")}, "the results"
-        )
-        raw = measured.model_dump(mode="json", by_alias=True)
-        return cls.model_validate({**raw, "effects": verdict.effects(raw), "remarks": verdict.remarks(raw)})
+        measured = _validated(cls, fields, "the results")
+        return measured.model_copy(update={"effects": measured.recomputed()})
 
     def recomputed(self) -> dict[str, Effect]:
         """The effects as they follow from the arms' curves."""
-        return {
-            name: Effect.model_validate(found)
-            for name, found in verdict.effects(self.model_dump(mode="json", by_alias=True)).items()
-        }
+        found = verdict.effects(self.model_dump(mode="json", by_alias=True))
+        return {name: Effect.model_validate(effect) for name, effect in found.items()}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader should know before believing the effects; one sentence each."""
+        return verdict.remarks(self.model_dump(mode="json", by_alias=True))
 
     def text(self) -> str:
         """The file's content: JSON, short lists of numbers on one line, so that a diff can be read."""

@@ -7,6 +7,7 @@ comparison.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rich import box
@@ -95,8 +96,9 @@ def claimed_saving(claim: Claim | None) -> float | None:
 
 
 def claim_text(results: Results) -> str:
-    """The paper's claim in its own setting, e.g. `47 % training compute saved (GPT_BASE from a half-size
-    model)`.""" claim = results.claim if claim is None:
+    """The paper's claim in its own setting, e.g. `47 % training compute saved (GPT_BASE)`."""
+    claim = results.claim
+    if claim is None:
         return ""
     share = claimed_saving(claim)
     if share is None:
@@ -154,7 +156,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def terminal(results: Results) -> Group:
+def comparison_table(results: Results) -> Group:
     """The table for a terminal of 100 columns: print it with a `rich.console.Console`."""
     # Names are the user's: `Text` shows them as they are, without reading markup in them.
     table = Table(title=Text(results.title), box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -175,10 +177,11 @@ def terminal(results: Results) -> Group:
 
 def _tight(cell: str) -> Text:
     """A cell without the spaces that nine columns have no room for."""
+    cell = re.sub(r"(?<=\d) (?=[kMGTPEZ]$)", "", cell)
     return Text(cell.replace(" ± ", "±").replace(" %", "%").replace(", ", ","))
 
 
-def markdown(results: Results) -> str:
+def comparison_markdown(results: Results) -> str:
     """The table as GitHub markdown, with the lines under it."""
 
     def line(cells: tuple[str, ...]) -> str:
