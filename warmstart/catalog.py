@@ -43,7 +43,7 @@ class System:
 
     @property
     def verdict(self) -> str:
-        """The arms' verdicts in a few words, e.g. `holds 3, unclear 2 (laptop)`; `not run` without results."""
+        """The arms' verdicts in a few words: `holds 3, unclear 2 (laptop)`; without results `not run`."""
         if not self.verdicts:
             return "not run"
         counts = Counter(self.verdicts.values()).most_common()
@@ -82,7 +82,7 @@ def systems() -> list[System]:
 
 
 def search(query: str = "") -> list[System]:
-    """The systems that fit a query best first: all of its words must occur (endings aside); no words: all systems."""
+    """The systems in which all words of the query occur (endings aside), best first; no words: all."""
     words = _stems(query)
     if not words:
         return systems()

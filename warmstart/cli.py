@@ -1,4 +1,4 @@
-"""The command line. No logic of its own: every command reads its input, calls one function and shows what came back.
+"""The command line. No logic of its own: a command reads its input, calls one function and shows the outcome.
 
 Everything heavy is imported inside the commands, so that `warmstart --help` answers at once.
 """
@@ -25,7 +25,7 @@ console = Console()
 
 
 class _Commands(typer.core.TyperGroup):
-    """Turns what the user can mend into one line and exit code 2, an interruption into a line and exit code 130."""
+    """Turns what the user can mend into one line and exit code 2, an interruption into exit code 130."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["command"] = shlex.join(["warmstart", *(word for word in args if word != "--fresh")])
@@ -46,7 +46,7 @@ class _Commands(typer.core.TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Train models from what already exists, and measure what each way of doing so saves at equal compute.",
+    help="Train models from what already exists; measure what each way of doing so saves at equal compute.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -1,9 +1,11 @@
 """Parts: the small named things that recipes are made of, and how they are found by name.
 
-A *part* is a frozen pydantic model. Its fields are its settings, its methods do the work. What changes while a run
-goes on is a separate *state* that the part makes (`part.start(...)`) and that is saved and restored with the run.
+A *part* is a frozen pydantic model. Its fields are its settings, its methods do the work. What changes while
+a run goes on is a separate *state* that the part makes (`part.start(...)`) and that is saved and restored
+with the run.
 
-A *room* is a package whose parts share one contract (`objectives`, `surgery`, ...). The contract is a subclass of
+A *room* is a package whose parts share one contract (`objectives`, `surgery`, ...). The contract is a
+subclass of
 `Part` that names its room::
 
     class Objective(Part, room="objectives"): ...
@@ -13,9 +15,10 @@ and a part is a subclass of the contract whose `type` is a `Literal` with its na
     class Causal(Objective):
         type: Literal["causal"] = "causal"
 
-A pydantic field annotated with the contract (`objective: Objective`) then takes a part, its bare name (`causal`), or a
-mapping (`{type: masked, rate: 0.3}`). Parts are found in the room's own package and in every installed package that
-has an entry point in the group `warmstart.parts` (the entry point's value is a module to import).
+A pydantic field annotated with the contract (`objective: Objective`) then takes a part, its bare name
+(`causal`), or a mapping (`{type: masked, rate: 0.3}`). Parts are found in the room's own package and in every
+installed package that has an entry point in the group `warmstart.parts` (the entry point's value is a module
+to import).
 """
 
 from __future__ import annotations
@@ -83,7 +86,7 @@ class Part(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        # Only a class that says its own `type` is a new part; a subclass that inherits it is not found by name.
+        # Only a class that says its own `type` is a new part; one that inherits it is not found by name.
         if room is None and cls.room and "type" in inspect.get_annotations(cls):
             name = cls.model_fields["type"].default
             if isinstance(name, str):
@@ -201,14 +204,13 @@ def _import_room(room: str) -> None:
 @cache
 def _import_installed() -> None:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        package = entry.dist.name if entry.dist else "?"
         try:
             entry.load()
         except RecipeError as error:
-            raise RecipeError(
-                f"the installed package '{entry.dist.name if entry.dist else '?'}': {error}"
-            ) from error
+            raise RecipeError(f"the installed package '{package}': {error}") from error
         except Exception as error:
             raise RecipeError(
-                f"the installed package '{entry.dist.name if entry.dist else '?'}' offers parts by the entry point "
+                f"the installed package '{package}' offers parts by the entry point "
                 f"'{entry.name} = {entry.value}', which cannot be imported: {type(error).__name__}: {error}"
             ) from error

@@ -37,8 +37,8 @@ def describe(recipe: Recipe | Study) -> list[str]:
     """Lines of text, one stage after the other.
 
     Raises:
-        ModelError: `init` names no model type of `transformers`, or fields that the type does not have, or a surgery
-            cannot be done to the model that it would be given.
+        ModelError: `init` names no model type of `transformers`, or fields that the type does not have; a
+            surgery cannot be done to the model that it would be given.
     """
     return list(_study(recipe) if isinstance(recipe, Study) else _recipe(recipe))
 
@@ -75,13 +75,14 @@ def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]
     yield f"    starts from  {_start(stage, number, sources)}"
     for position, surgery in enumerate(stage.surgery):
         yield f"    surgery      {words(surgery)}{_promise(stage, position, sources)}"
-    sources_of_rows = " + ".join(words(source) for source in stage.data.sources)
-    yield f"    data         {sources_of_rows}; blocks of {stage.data.length} tokens, documents {stage.data.documents}"
+    data, train = stage.data, stage.train
+    rows = " + ".join(words(source) for source in data.sources)
+    yield f"    data         {rows}; blocks of {data.length} tokens, documents {data.documents}"
     yield f"    objective    {words(stage.objective)}"
-    train = stage.train
     yield (
-        f"    training     {words(train.optimizer)}, learning rate {train.learning_rate:g}, {words(train.schedule)}, "
-        f"batch {train.batch_size}, trains {words(train.trainable)}, {train.precision} on {train.device}"
+        f"    training     {words(train.optimizer)}, learning rate {train.learning_rate:g}, "
+        f"{words(train.schedule)}, batch {train.batch_size}, trains {words(train.trainable)}, "
+        f"{train.precision} on {train.device}"
     )
     yield f"    budget       {stage.budget.amount:,.6g} {stage.budget.unit}"
     yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
@@ -94,7 +95,8 @@ def _start(stage: Stage, number: int, sources: dict[str, list[Stage]]) -> str:
         return "the stage before"
     if stage.from_ in sources:
         return f"the source '{stage.from_}'"
-    return f"'{stage.from_}' ({'a folder' if Path(stage.from_).is_dir() else 'a hub id; no folder has this name'})"
+    kind = "a folder" if Path(stage.from_).is_dir() else "a hub id; no folder has this name"
+    return f"'{stage.from_}' ({kind})"
 
 
 def _size(stage: Stage) -> str:

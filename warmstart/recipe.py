@@ -2,7 +2,8 @@
 
 The same words in YAML and in Python::
 
-    Recipe(stages=[Stage(init={"like": "gpt2", "n_embd": 128}, data={"source": "python-stdlib"}, budget={"steps": 10})])
+    Recipe(stages=[Stage(init={"like": "gpt2"}, tokenizer={"train": 4096}, data={"source": "python-stdlib"},
+                         budget={"steps": 10})])
 
 Reading a file (with line numbers in errors, `--set`, scales) is `warmstart/recipe_file.py`.
 """
@@ -31,7 +32,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Misfit(ValueError):
-    """Values that are fine one by one but do not go together; every problem with its place inside the checked form."""
+    """Values that are fine one by one but do not go together; each problem with its place in the form."""
 
     def __init__(self, problems: list[tuple[tuple[str | int, ...], str]]) -> None:
         super().__init__(
@@ -89,15 +90,15 @@ class Data(Form):
         | Annotated[list[Source], Tag("list of sources"), Field(min_length=1)],
         Discriminator(lambda value: "list of sources" if isinstance(value, list) else "one source"),
     ]
-    curate: list[Curation] = Field(default_factory=lambda: ["exact-duplicates"], validate_default=True)  # type: ignore[arg-type]
+    curate: list[Curation] = Field(default_factory=lambda: ["exact-duplicates"], validate_default=True)
     split: Split = Split()
     length: Annotated[int, Field(ge=8, description="Tokens per block.")] = 128
-    packing: Packing = Field("concat", validate_default=True)  # type: ignore[assignment]
+    packing: Packing = Field("concat", validate_default=True)
     documents: Literal["isolated", "joined"] = Field(
         "isolated",
         description="isolated: no token sees another document; joined: attention runs over the whole block.",
     )
-    mix: Mix = Field("proportional", validate_default=True)  # type: ignore[assignment]
+    mix: Mix = Field("proportional", validate_default=True)
     on_error: Literal["raise", "skip"] = Field(
         "raise", description="What to do with a row that cannot be used."
     )
@@ -150,9 +151,9 @@ class Training(Form):
     )
     compile: bool = Field(False, description="Use torch.compile.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    optimizer: Optimizer = Field("adamw", validate_default=True)  # type: ignore[assignment]
-    schedule: Schedule = Field("cosine", validate_default=True)  # type: ignore[assignment]
-    trainable: Trainable = Field("all", validate_default=True)  # type: ignore[assignment]
+    optimizer: Optimizer = Field("adamw", validate_default=True)
+    schedule: Schedule = Field("cosine", validate_default=True)
+    trainable: Trainable = Field("all", validate_default=True)
     save_every: Positive = Field(
         200, description="Steps between saved states (also saved at the end and on Ctrl-C)."
     )
@@ -176,7 +177,7 @@ class Evaluation(Form):
     every: Annotated[float, Field(gt=0)] = Field(
         0.1, description="A share of the budget (below 1) or a number of steps (1 and above)."
     )
-    evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)  # type: ignore[arg-type]
+    evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)
 
     @property
     def name_of_metrics(self) -> str:
@@ -196,7 +197,7 @@ class Stage(Form):
         None, description="Default: the tokenizer that came with the weights."
     )
     data: Data | None = None
-    objective: Objective = Field("causal", validate_default=True)  # type: ignore[assignment]
+    objective: Objective = Field("causal", validate_default=True)
     train: Training = Field(default_factory=Training)
     budget: Budget | None = None
     evaluate: Evaluation = Field(default_factory=Evaluation)
@@ -421,9 +422,9 @@ ALTERNATIVES = (
 def merge(base: Any, over: Any) -> Any:
     """`over` on top of `base`: mappings are merged key by key, everything else is replaced.
 
-    A mapping that names another part or model (`type` or `like` differs) replaces the old one whole; one of several
-    alternatives (`init` and `from`, the units of a budget) removes the others. Settings on top of a part's bare name
-    are settings of that part.
+    A mapping that names another part or model (`type` or `like` differs) replaces the old one whole; one of
+    several alternatives (`init` and `from`, the units of a budget) removes the others. Settings on top of a
+    part's bare name are settings of that part.
     """
     if isinstance(base, str) and isinstance(over, Mapping) and "type" not in over:
         base = {"type": base}
@@ -442,11 +443,11 @@ def merge(base: Any, over: Any) -> Any:
 
 
 def override(raw: Any, path: str, value: Any) -> Any:
-    """A copy of `raw` with the value at a dotted path replaced (mappings are merged); `*` stands for every key.
+    """A copy of `raw` with another value at a dotted path (mappings are merged); `*` stands for every key.
 
     Raises:
-        KeyError: the path goes through something that is not there or is not a mapping or list; the key is the
-            part of the path that was reached.
+        KeyError: the path goes through something that is not there, or is neither a mapping nor a list; the key
+            is the part of the path that was reached.
     """
     return _overridden(raw, path.split("."), "", value)
 

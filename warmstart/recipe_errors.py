@@ -1,8 +1,9 @@
 """What is wrong with a recipe, in one line per problem.
 
-A line says where the value was written (file and line, or the `--set` that gave it), its YAML path, what was found, what
-is allowed, and the nearest valid name. The difficulty is that the checked values are not the written ones: a study's
-`shared` is merged under every stage, a scale and `--set` lie on top. `Origins` finds the way back.
+A line says where the value was written (file and line, or the `--set` that gave it), its YAML path, what was
+found, what is allowed, and the nearest valid name. The difficulty is that the checked values are not the
+written ones: a study's `shared` is merged under every stage, a scale and `--set` lie on top. `Origins` finds
+the way back.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Origins:
     overrides: list[Override] = field(default_factory=list)
 
     def find(self, steps: Steps) -> tuple[str, Steps]:
-        """(`file:line` or `--set path=value`, the path as it was written) of a value, or of what should hold it."""
+        """(`file:line` or `--set path=value`, the path as written) of a value, or of what should hold it."""
         for length in range(len(steps), -1, -1):
             for place in self._before_merging(steps[:length]):
                 found = self._exactly(place)
@@ -113,11 +114,8 @@ class Origins:
 
 def _holds(values: Any, steps: Steps) -> bool:
     for step in steps:
-        if (
-            (isinstance(values, Mapping)
-            and step in values)
-            or (isinstance(values, list)
-            and step in range(len(values)))
+        if (isinstance(values, Mapping) and step in values) or (
+            isinstance(values, list) and step in range(len(values))
         ):
             values = values[step]
         else:
@@ -200,7 +198,7 @@ def _navigate(item: ErrorDetails, raw: Any) -> tuple[Steps, Steps | None]:
 
 
 def _joined(problems: list[_Problem]) -> list[_Problem]:
-    """Problems of one value that could have had several forms: the deepest are the ones meant; equals become one."""
+    """Of a value that could have had several forms, the deepest problems are meant; equals become one."""
     result: list[_Problem] = []
     for problem in problems:
         if problem.union is not None:
@@ -273,7 +271,7 @@ def _fields(form: type[BaseModel] | None) -> list[str]:
 
 
 def _form_at(kind: Any, steps: Steps) -> type[BaseModel] | None:
-    """The form that the mapping at `steps` below a type has, where the type says it (a part inside does not)."""
+    """The form of the mapping at `steps` below a type, where the type says it (a part inside does not)."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         if not steps:
             return kind

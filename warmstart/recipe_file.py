@@ -37,8 +37,8 @@ def read_study(
     """The study in a file, or the packaged study with this slug, at one of its scales.
 
     Args:
-        scale: a name among the study's `scales`; "laptop" also means the file as it is where it has no such scale;
-            None leaves the scales alone.
+        scale: a name among the study's `scales`; "laptop" also means the file as it is where it has no such
+            scale; None leaves the scales alone.
         overrides: as in `read_recipe`; they lie on top of the scale.
 
     Raises:
@@ -118,7 +118,8 @@ def _without_nulls(value: Any, raw: Any, shared: Any) -> Any:
 
 
 def _expect(document: Document, key: str, other: str = "") -> None:
-    """The document is a mapping and has `key` ('stages' or 'arms'); `other` is said of a file of the other kind."""
+    """The document is a mapping and has `key` ('stages' or 'arms'); `other` is said of a file of the other
+    kind."""
     values, name = document.values, document.name
     if values is None:
         raise RecipeError(f"{name} is empty; a recipe has 'stages', a study has 'arms' and 'compare'")
@@ -158,9 +159,7 @@ def _at_scale(document: Document, scale: str | None) -> tuple[dict[str, Any], li
         return raw, []
     if not isinstance(entries, Mapping):
         line = document.places[("scales", scale)][0]
-        raise RecipeError(
-            f"{document.name}:{line}: scales.{scale}: found {entries!r:.40}; must be a mapping of paths to values"
-        )
+        raise RecipeError(f"{document.name}:{line}: scales.{scale}: found {entries!r:.40}; must be a mapping")
     applied = []
     for path, value in entries.items():
         written = ("scales", scale, path)

@@ -1,4 +1,4 @@
-"""The JSON Schema of recipe and study files, for editors that complete and check YAML, with every part's settings."""
+"""The JSON Schema of recipe and study files, so that editors complete and check YAML, parts included."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def schema(kind: Literal["recipe", "study"] = "recipe") -> dict[str, Any]:
     """The schema of one kind of file. Parts are those of this installation, other packages' included.
 
-    In a study a stage may leave out what `shared` or a scale gives, so nothing inside a stage is required there; that
-    the whole is complete is for `warmstart check` to say.
+    In a study a stage may leave out what `shared` or a scale gives, so nothing inside a stage is required
+    there; that the whole is complete is for `warmstart check` to say.
 
     Raises:
         RecipeError: an installed package offers parts that cannot be imported.

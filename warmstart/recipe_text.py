@@ -1,9 +1,9 @@
 """YAML text to plain values, with the place of every value.
 
-Safe by construction: only text, numbers, true/false, null, lists and mappings come out; no tag makes an object. Three
-traps of YAML 1.1 are closed: `3e13` is a number (the standard reader takes it for text), a key that is written twice is
-an error (the standard reader keeps the last one in silence), and a few lines of aliases cannot unfold into gigabytes.
-This module knows nothing of recipes and imports nothing heavy.
+Safe by construction: only text, numbers, true/false, null, lists and mappings come out; no tag makes an
+object. Three traps of YAML 1.1 are closed: `3e13` is a number (the standard reader takes it for text), a key
+that is written twice is an error (the standard reader keeps the last one in silence), and a few lines of
+aliases cannot unfold into gigabytes. This module knows nothing of recipes and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Text in quotes where a reader of YAML 1.1 would take it for something else (`3e13` for us, `010` for others)."""
+    """Text in quotes where we (`3e13`) or other readers of YAML (`010`) would take it for a number."""
     ours = dumper.resolve(yaml.ScalarNode, text, (True, False))
     others = _STANDARD.resolve(yaml.ScalarNode, text, (True, False))
     plain = ours == others == f"{_TAG}str"
@@ -84,7 +84,8 @@ def read_file(path: Path) -> Document:
     """The values of a YAML file.
 
     Raises:
-        RecipeError: no such file, a folder, too big, not UTF-8, not YAML, a key twice, a tag, too many aliases.
+        RecipeError: no such file, a folder, too big, not UTF-8, not YAML, a key twice, a tag, or
+            too many aliases.
     """
     if path.is_dir():
         raise RecipeError(f"{path} is a folder; expected a YAML file")
@@ -150,7 +151,7 @@ def _fail(name: str, node: yaml.Node, message: str) -> RecipeError:
 
 
 def _check_size(root: yaml.Node, name: str) -> None:
-    """Counts nodes as they would be with every alias written out; an alias inside its own anchor has no end."""
+    """Counts nodes as if every alias were written out; an alias inside its own anchor has no end."""
     sizes: dict[int, int] = {}
     inside: set[int] = set()
 
