@@ -216,6 +216,7 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
     problems: list[tuple[tuple[str | int, ...], str]] = []
     for number, stage in enumerate(stages):
         place = (*where, number)
+        units = "steps, tokens, flops, seconds"
         if number == 0 and stage.init is None and stage.from_ is None:
             problems.append(
                 (place, "the first stage needs 'init' (new weights) or 'from' (existing weights)")
@@ -223,7 +224,7 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
         if stage.data is None:
             problems.append((place, "'data' is missing"))
         if stage.budget is None:
-            problems.append((place, "'budget' is missing: one of steps, tokens, flops, seconds"))
+            problems.append((place, f"'budget' is missing: one of {units} (or, in a study, compare.flops)"))
         elif stage.budget.unit == "share":
             problems.append(
                 ((*place, "budget", "share"), "'share' has a meaning only in a study with compare.flops")
@@ -446,8 +447,8 @@ def override(raw: Any, path: str, value: Any) -> Any:
     """A copy of `raw` with another value at a dotted path (mappings are merged); `*` stands for every key.
 
     Raises:
-        KeyError: the path goes through something that is not there, or is neither a mapping nor a list; the key
-            is the part of the path that was reached.
+        KeyError: the path goes through something that is not there, or is neither a mapping nor a list; its
+            argument is the part of the path that was reached.
     """
     return _overridden(raw, path.split("."), "", value)
 
