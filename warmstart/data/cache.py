@@ -1,12 +1,13 @@
 """The cache folder: what was made once is found again by the digest of what it was made from.
 
-An entry is a folder. It is written beside its final place and renamed into it, so a reader sees a whole entry or none;
-of two processes that make the same entry at once, the later one throws its own away. Arrays are `.npy` files, opened as
-memory maps (never pickles); `meta.json` holds each file's size and checksum.
+An entry is a folder. It is written beside its final place and renamed into it, so a reader sees a whole
+entry or none; of two processes that make the same entry at once, the later one throws its own away. Arrays
+are `.npy` files, opened as memory maps (never pickles); `meta.json` holds each file's size and checksum.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -84,7 +85,8 @@ def entry(
 
 
 def file_digest(path: Path) -> str:
-    """A digest of a file's content, read once: it is remembered under the file's path, size and time of change.
+    """A digest of a file's content, read once: it is remembered under the file's path, size and time of
+    change.
 
     So a corpus that is copied to another machine keeps its fingerprint, and a second start reads nothing.
     """
@@ -140,10 +142,8 @@ def _publish(draft: Path, folder: Path) -> None:
         if _open(folder)[0] is not None:
             return
         broken = Path(tempfile.mkdtemp(prefix=".tmp-broken-", dir=folder.parent))
-        try:
+        with contextlib.suppress(FileNotFoundError):  # another process moved it away
             folder.rename(broken / "old")
-        except FileNotFoundError:
-            pass  # another process moved it away
         shutil.rmtree(broken, ignore_errors=True)
 
 

@@ -16,9 +16,10 @@ class Block:
 
     Attributes:
         tokens: `(length,)` int32 token ids.
-        documents: `(length,)` int32, the running number of each token's document in the whole corpus; -1 is padding.
-        positions: `(length,)` int32, the token's position inside its document (inside its piece of the document,
-            where a document was cut at a block's edge).
+        documents: `(length,)` int32, the running number of each token's document in the whole corpus; -1 is
+            padding.
+        positions: `(length,)` int32, the token's position inside its document (inside its piece of the
+            document, where a document was cut at a block's edge).
     """
 
     tokens: np.ndarray
@@ -30,5 +31,5 @@ class Packing(Part, room="batch"):
     """The contract of a packing."""
 
     def pack(self, documents: Iterable[np.ndarray], length: int, padding: int) -> Iterator[Block]:
-        """Token arrays of whole documents (special tokens included) to blocks of `length` tokens, streaming."""
+        """Token arrays of whole documents (with special tokens) to blocks of `length` tokens, streaming."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """Concatenate, then split: documents one after another, cut into blocks wherever a block is full.
 
-No padding and no token lost but the last, unfilled block. The price: a document that crosses a block's edge is cut, and
-the piece after the cut starts anew, at position 0 and without its context.
+No padding and no token lost but the last, unfilled block. The price: a document that crosses a block's edge
+is cut, and the piece after the cut starts anew, at position 0 and without its context.
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ Columns = dict[str, list[Any]]
 
 
 class Curation(Part, room="curate"):
-    """The contract of a row step. `start()` gives a function of a batch of columns; it may remember what it saw."""
+    """The contract of a row step."""
 
     def start(self) -> RowStep:
+        """A function of a batch of columns; it may remember what it saw, over all sources of a stage."""
         raise NotImplementedError
 
 

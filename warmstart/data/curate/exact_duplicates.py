@@ -1,8 +1,9 @@
-"""Drop exact copies: rows whose text, with white space normalised, was seen before (in any source of the stage).
+"""Drop exact copies: rows whose text, with white space normalised, was seen before (in any source of the
+stage).
 
-A copy that sits on both sides of the split would be a leak, and a repeated page is the commonest defect of web text.
-Remembers 16 bytes per distinct text (about 100 bytes in memory): ten million documents need 1 GB. Near-identical copies
-(a changed date, a missing footer) are not found; that is what MinHash is for.
+A copy that sits on both sides of the split would be a leak, and a repeated page is the commonest defect of
+web text. Remembers 16 bytes per distinct text (about 100 bytes in memory): ten million documents need 1 GB.
+Near-identical copies (a changed date, a missing footer) are not found; that is what MinHash is for.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
 """A random order of `n` numbers that needs no memory: any place of it is computed from (seed, place) alone.
 
-A Feistel network permutes the numbers below a power of four; numbers at or above `n` are sent through again until they
-fall below it (cycle walking), which leaves a permutation of exactly 0..n-1. So the state of an endless shuffled stream
-is one integer, resume is exact at any place, and a corpus of 10^10 blocks costs as little as one of ten.
+A Feistel network permutes the numbers below a power of four; numbers at or above `n` are sent through again
+until they fall below it (cycle walking), which leaves a permutation of exactly 0..n-1. So the state of an
+endless shuffled stream is one integer, resume is exact at any place, and a corpus of 10^10 blocks costs as
+little as one of ten.
 
-`grain` (MapDataset.shuffle) does the same in C++. We do not use it here because this file replaces seven further
-packages and half a second of import (with a warning where jax is missing), its shuffle stops at 2^32 rows, and its seed
-of epoch e is seed + e, so that neighbouring seeds share their orders; ours are hashed.
+`grain` (MapDataset.shuffle) does the same in C++. We do not use it here because this file replaces seven
+further packages and half a second of import (with a warning where jax is missing), its shuffle stops at
+2^32 rows, and its seed of epoch e is seed + e, so that neighbouring seeds share their orders; ours are
+hashed.
 
-Source: the construction is that of J. Black and P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002.
+Source: the construction is that of J. Black and P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA
+2002.
 """
 
 from __future__ import annotations

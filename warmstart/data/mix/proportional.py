@@ -1,7 +1,7 @@
 """Every block of every source once per epoch, in one shuffled order, anew each epoch.
 
-Sources are drawn in proportion to their sizes without saying so: the order runs over all blocks alike. The state is the
-place in the endless stream, one integer.
+Sources are drawn in proportion to their sizes without saying so: the order runs over all blocks alike. The
+state is the place in the endless stream, one integer.
 """
 
 from __future__ import annotations

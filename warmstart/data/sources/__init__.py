@@ -1,10 +1,11 @@
 """Sources: where rows come from. A source yields rows one by one, in a fixed order, in constant memory.
 
-A row is a dictionary with the field's usual columns. Text rows have `text` (str), `source` (the source's label) and
-`id` (stable across runs and machines: a path, a line number, a key of the data set).
+A row is a dictionary with the field's usual columns. Text rows have `text` (str), `source` (the source's
+label) and `id` (stable across runs and machines: a path, a line number, a key of the data set).
 
-A row that cannot be used is told to the caller's `on_bad_row`, which raises (the default) or counts and returns; then
-the source goes on with the next row. So the source knows what is wrong and where, and the caller decides what it costs.
+A row that cannot be used is told to the caller's `on_bad_row`, which raises (the default) or counts and
+returns; then the source goes on with the next row. So the source knows what is wrong and where, and the
+caller decides what it costs.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Source(Part, room="sources"):
             on_bad_row: called for each row that cannot be used; where it returns, the row is left out.
 
         Raises:
-            DataError: nothing to read at all; or, from `on_bad_row`, a row that cannot be read (the message names the
-                file and the row).
+            DataError: nothing to read at all; or, from `on_bad_row`, a row that cannot be read (the message
+                names the file and the row).
         """
         raise NotImplementedError
 
@@ -76,7 +77,8 @@ def checked(text: str, where: str, what: str = "it is") -> str:
     """The text itself, where it is neither blank nor broken.
 
     Raises:
-        DataError: only white space, or bytes that are no UTF-8 (decoded with `surrogateescape`), or half a character.
+        DataError: only white space, or bytes that are no UTF-8 (decoded with `surrogateescape`), or half a
+            character.
     """
     if not text or text.isspace():
         raise DataError(f"{where}: {what} empty: a row without text")

@@ -1,8 +1,10 @@
-"""Local files: plain text, JSON Lines, CSV / TSV and Parquet, plain or compressed (.gz, .zst), by path or glob.
+"""Local files: plain text, JSON Lines, CSV / TSV and Parquet, plain or compressed (.gz, .zst), by path or
+glob.
 
-Everything streams: a file is never held whole, except that `documents: file` makes a text file one document. Broken
-bytes are found where they are: lines are decoded with `surrogateescape` and each row is checked, so that a bad row
-costs that row and not its file. A damaged compressed file (cut short, wrong checksum) is one bad row that ends its file.
+Everything streams: a file is never held whole, except that `documents: file` makes a text file one
+document. Broken bytes are found where they are: lines are decoded with `surrogateescape` and each row is
+checked, so that a bad row costs that row and not its file. A damaged compressed file (cut short, wrong
+checksum) is one bad row that ends its file.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ TABLES = {".csv": ",", ".tsv": "\t"}
 class Files(Source):
     """Rows of local files. Files are read in the order of their names; `id` is `path:row`.
 
-    The ending decides the form: `.jsonl`, `.ndjson`, `.json` (one object per line), `.csv`, `.tsv` (with a header),
-    `.parquet`; anything else is plain text.
+    The ending decides the form: `.jsonl`, `.ndjson`, `.json` (one object per line), `.csv`, `.tsv` (with a
+    header), `.parquet`; anything else is plain text.
     """
 
     type: Literal["files"] = "files"

@@ -1,9 +1,11 @@
-"""The source and docstrings of Python's own standard library: real text wherever Python is, without a download.
+"""The source and docstrings of Python's own standard library: real text wherever Python is, without a
+download.
 
-One `.py` file is one document. The corpus differs between patch versions of Python, so the version is part of the
-fingerprint; numbers from two versions are not comparable. Left out: installed packages, tables that are data rather
-than code (`encodings`, `pydoc_data`), files that a build generates (they name the machine), files that are not UTF-8,
-blank files, and by default the tests, which are more than half of the bytes and missing from many distributions.
+One `.py` file is one document. The corpus differs between patch versions of Python, so the version is part
+of the fingerprint; numbers from two versions are not comparable. Left out: installed packages, tables that
+are data rather than code (`encodings`, `pydoc_data`), files that a build generates (they name the machine),
+files that are not UTF-8, blank files, and by default the tests, which are more than half of the bytes and
+missing from many distributions.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ GENERATED = ("_sysconfigdata", "config-", "sitecustomize")
 
 
 class PythonStdlib(Source):
-    """The running interpreter's standard library, one document per file; `id` is the path inside the library."""
+    """The running interpreter's standard library, one document per file; `id` is the path inside it."""
 
     type: Literal["python-stdlib"] = "python-stdlib"
     tests: bool = Field(

@@ -1,0 +1,236 @@
+"""Documents to blocks of tokens, once: read, curate, split, tokenise, pack, and keep the blocks in the cache.
+
+Two passes in constant memory. The first writes each side's token ids to a plain file as the documents come;
+the second reads that file document by document through the packing. So a packing sees its documents one
+side and one source at a time, and no corpus is ever held in memory. Blocks are read back as memory maps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from warmstart.data.batch.blocks import Blocks, write_blocks
+from warmstart.data.batch.encode import Encoder
+from warmstart.data.cache import cache_folder, digest, entry
+from warmstart.data.documents import (
+    FORMAT,
+    Document,
+    all_documents,
+    all_held_out,
+    documents,
+    documents_key,
+    names,
+)
+from warmstart.errors import DataError
+
+if TYPE_CHECKING:
+    from warmstart.recipe import Data
+
+__all__ = ["Prepared", "documents", "prepare"]
+
+SIDES = ("train", "validation")
+BATCH_DOCUMENTS = 256
+BATCH_CHARACTERS = 2**20
+NOTE_SECONDS = 10.0
+
+
+@dataclass
+class Prepared:
+    """A stage's data, ready to train on.
+
+    Attributes:
+        train: the training blocks of each source.
+        validation: the held-out blocks of each source; a small source may have none.
+        source_names: what metrics call each source.
+        fingerprint: changes with the documents, the settings, the tokenizer, or the library's format.
+        statistics: whole numbers: documents, dropped_<curation step>, rows_skipped, train_documents,
+            validation_documents, train_tokens, validation_tokens, bytes (UTF-8, both sides).
+        bytes_per_token: of the validation side; turns nats per token into bits per byte.
+    """
+
+    train: list[Blocks]
+    validation: list[Blocks]
+    source_names: list[str]
+    fingerprint: str
+    statistics: dict[str, int]
+    bytes_per_token: float
+
+    def first_tokens(self, count: int) -> torch.Tensor:
+        """About `count` training tokens in whole blocks, at least one: int64 `(blocks, length)`.
+
+        Blocks, because a model may take no more than `length` positions.
+        """
+        blocks = next(blocks for blocks in self.train if len(blocks))
+        rows = range(min(len(blocks), max(1, count // blocks.length)))
+        return torch.from_numpy(np.stack([blocks[row]["tokens"] for row in rows]))
+
+
+def prepare(
+    data: Data,
+    tokenizer: Any,
+    *,
+    cache_dir: Path | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Prepared:
+    """A recipe's data as blocks, from the cache where they were made before.
+
+    Args:
+        tokenizer: a fast tokenizer of `transformers`; its special tokens mark the documents' ends.
+        cache_dir: default: `$WARMSTART_CACHE` or `~/.cache/warmstart`.
+        notify: told in one line about progress, skipped rows and broken cache entries.
+
+    Raises:
+        DataError: a row that cannot be used, an empty corpus, an empty side, or too few tokens for one block.
+        ModelError: a tokenizer that cannot mark a document's end.
+        UserError: the cache cannot be written.
+    """
+    encoder = Encoder(tokenizer)
+    key = digest(FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key)
+    folder = (cache_dir or cache_folder()) / "blocks" / key
+    facts = entry(folder, lambda draft: _make(draft, data, encoder, notify), notify=notify)
+    blocks = {
+        side: [
+            Blocks(folder / f"{side}-{number}", joined=data.documents == "joined")
+            for number in range(len(data.sources))
+        ]
+        for side in SIDES
+    }
+    return Prepared(
+        blocks["train"],
+        blocks["validation"],
+        names(data),
+        digest(key, data.documents),
+        facts["statistics"],
+        facts["bytes_per_token"],
+    )
+
+
+def _make(folder: Path, data: Data, encoder: Encoder, notify: Callable[[str], None] | None) -> dict[str, Any]:
+    """Writes the blocks of both sides of every source into `folder`."""
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        spools = {
+            (side, number): stack.enter_context(_Spool(folder / f"{side}-{number}"))
+            for side in SIDES
+            for number in range(len(data.sources))
+        }
+        _tokenise(data, encoder, spools, counts, notify)
+    _check_sides(data, counts)
+    blocks = {}
+    for (side, number), spool in spools.items():
+        packed = data.packing.pack(spool.read(), data.length, encoder.padding)
+        name = folder / f"{side}-{number}"
+        blocks[side, number] = write_blocks(name, packed, data.length, encoder.vocabulary)
+        spool.remove()
+    _check_blocks(data, blocks, counts)
+    tokens = counts["validation_tokens"]
+    shown = [name for name in counts if "bytes" not in name and "-" not in name]
+    statistics = {name: counts[name] for name in shown}
+    statistics["bytes"] = counts["train_bytes"] + counts["validation_bytes"]
+    return {"statistics": statistics, "bytes_per_token": counts["validation_bytes"] / tokens}
+
+
+def _tokenise(
+    data: Data,
+    encoder: Encoder,
+    spools: dict[tuple[str, int], _Spool],
+    counts: Counter[str],
+    notify: Callable[[str], None] | None,
+) -> None:
+    """All documents to token ids, each to the file of its side and source, in batches of bounded size."""
+    names_of_counts = ["documents", *(f"dropped_{part.name.replace('-', '_')}" for part in data.curate)]
+    names_of_counts += [
+        "rows_skipped",
+        *(f"{side}_documents" for side in SIDES),
+        *(f"{side}_tokens" for side in SIDES),
+    ]
+    counts.update(dict.fromkeys(names_of_counts, 0))
+    last = time.monotonic()
+    for batch in _batches(all_documents(data, counts, notify)):
+        for document, ids in zip(batch, encoder([document.text for document in batch]), strict=True):
+            side = SIDES[document.held_out]
+            spools[side, document.source].write(ids)
+            counts["documents"] += 1
+            counts[f"{side}_documents"] += 1
+            counts[f"{side}_tokens"] += len(ids)
+            counts[f"{side}-{document.source}_tokens"] += len(ids)
+            counts[f"{side}_bytes"] += len(document.text.encode())
+        if notify and time.monotonic() - last > NOTE_SECONDS:
+            last = time.monotonic()
+            size = (counts["train_bytes"] + counts["validation_bytes"]) / 1e6
+            notify(f"tokenised {counts['documents']:,} documents, {size:,.0f} MB")
+
+
+def _batches(found: Iterator[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    characters = 0
+    for document in found:
+        batch.append(document)
+        characters += len(document.text)
+        if len(batch) == BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+class _Spool:
+    """Token ids of documents in a plain temporary file, and their lengths in another."""
+
+    def __init__(self, name: Path) -> None:
+        self._paths = (name.with_name(f"{name.name}.ids"), name.with_name(f"{name.name}.lengths"))
+
+    def __enter__(self) -> _Spool:
+        self._ids, self._lengths = (path.open("wb") for path in self._paths)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ids.close()
+        self._lengths.close()
+
+    def write(self, ids: list[int]) -> None:
+        self._ids.write(np.array(ids, dtype=np.int32).tobytes())
+        self._lengths.write(np.int64(len(ids)).tobytes())
+
+    def read(self) -> Iterator[np.ndarray]:
+        with self._paths[0].open("rb") as ids, self._paths[1].open("rb") as lengths:
+            while len(some := np.fromfile(lengths, dtype=np.int64, count=4096)):
+                for length in some:
+                    yield np.fromfile(ids, dtype=np.int32, count=int(length))
+
+    def remove(self) -> None:
+        for path in self._paths:
+            path.unlink()
+
+
+def _check_sides(data: Data, counts: Counter[str]) -> None:
+    if not counts["train_documents"]:
+        raise all_held_out(data, counts["documents"])
+    if not counts["validation_documents"]:
+        raise DataError(
+            f"data.split.validation: {data.split.validation} holds out none of the {counts['documents']} documents; "
+            "raise it or add documents"
+        )
+
+
+def _check_blocks(data: Data, blocks: dict[tuple[str, int], int], counts: Counter[str]) -> None:
+    """Every source must have something to train on, and at least one something held out."""
+    for number, name in enumerate(names(data)):
+        if not blocks["train", number]:
+            found = counts[f"train-{number}_tokens"]
+            raise DataError(_too_few(data, f"the training side of source '{name}'", found))
+    if not any(blocks["validation", number] for number in range(len(data.sources))):
+        raise DataError(_too_few(data, "the validation side", counts["validation_tokens"]))
+
+
+def _too_few(data: Data, where: str, tokens: int) -> str:
+    return f"data.length: {where} has {tokens} tokens, too few for one block of {data.length}; lower it or add documents"

@@ -1,0 +1,148 @@
+"""Tokenizers: train one on a stage's training documents, load one, and check that it fits a model.
+
+A trained tokenizer is byte-level BPE: every text has tokens, none is unknown, and decoding gives the text
+back. Its special tokens are those that the objective's model family expects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer as Machine
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
+
+from warmstart.data.cache import cache_folder, digest, entry
+from warmstart.data.documents import FORMAT, documents, documents_key
+from warmstart.errors import ModelError
+
+if TYPE_CHECKING:
+    from warmstart.recipe import Data, Tokenizer
+
+END = "<|endoftext|>"
+CAUSAL = {"bos_token": END, "eos_token": END, "pad_token": END}
+MASKED = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer.
+
+    Args:
+        texts: the training texts, read once.
+        vocab_size: at most so many tokens, special ones included; fewer where the texts have no more pairs
+            to merge.
+        kind: `masked` for [PAD] [UNK] [CLS] [SEP] [MASK] around each text; otherwise <|endoftext|> alone,
+            which the tokenizer does not add by itself.
+
+    Raises:
+        ModelError: `vocab_size` is below the 256 bytes and the special tokens.
+    """
+    roles = MASKED if kind == "masked" else CAUSAL
+    special = list(dict.fromkeys(roles.values()))
+    smallest = 256 + len(special)
+    if vocab_size < smallest:
+        raise ModelError(
+            f"tokenizer.train: {vocab_size} is too small: 256 bytes and {len(special)} special tokens need {smallest}"
+        )
+    machine = Machine(models.BPE())
+    machine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    machine.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    machine.train_from_iterator(texts, trainer)
+    if kind == "masked":
+        machine.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(name, machine.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=machine,
+        model_input_names=["input_ids", "attention_mask"],  # token types would be refused by causal models
+        clean_up_tokenization_spaces=False,
+        **roles,
+    )
+
+
+def load_tokenizer(name: str | Path) -> Any:
+    """The fast tokenizer of a folder or hub id.
+
+    Raises:
+        ModelError: there is none, or it has only a slow form.
+    """
+    folder = Path(name).expanduser()
+    if str(name).startswith((".", "/", "~")) or folder.exists():
+        if not folder.is_dir():
+            raise ModelError(f"there is no tokenizer folder '{name}'")
+        if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+            raise ModelError(
+                f"'{name}' has no tokenizer (no {TOKENIZER_FILES[0]}); set the stage's tokenizer to load or train one"
+            )
+        name = folder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)
+    except Exception as error:  # every library below raises its own kind
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the tokenizer '{name}' cannot be loaded: {first[:300]}") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"the tokenizer '{name}' has no fast form (tokenizer.json), which warmstart needs")
+    return tokenizer
+
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+
+
+def tokenizer_for(settings: Tokenizer, data: Data, head: str, cache_dir: Path | None = None) -> Any:
+    """A stage's tokenizer: loaded, or trained on the stage's training documents alone and kept in the cache.
+
+    Args:
+        settings: the recipe's `tokenizer`.
+        head: the objective's head; decides the special tokens of a trained tokenizer.
+
+    Raises:
+        ModelError: it cannot be loaded, or its size is too small.
+        DataError: there are no training documents.
+        UserError: the cache cannot be written.
+    """
+    if settings.load is not None:
+        return load_tokenizer(settings.load)
+    size = settings.train
+    assert size is not None
+    kind = "masked" if head == "masked" else "causal"
+    folder = (cache_dir or cache_folder()) / "tokenizers" / digest(FORMAT, documents_key(data), size, kind)
+
+    def make(draft: Path) -> dict[str, Any]:
+        trained = train_tokenizer(documents(data), size, kind)
+        trained.save_pretrained(draft)
+        return {"size": len(trained)}
+
+    entry(folder, make)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def check_fits(tokenizer: Any, config: PretrainedConfig) -> None:
+    """Makes sure that the model has an embedding for every token.
+
+    Raises:
+        ModelError: the tokenizer has more tokens than the model's embedding has rows.
+    """
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if isinstance(rows, int) and len(tokenizer) > rows:
+        name = re.sub(r".*/tokenizers/[0-9a-f]{32}$", "", str(tokenizer.name_or_path or ""))
+        raise ModelError(
+            f"the tokenizer{f' {name!r}' if name else ''} has {len(tokenizer):,} tokens, but the {config.model_type} "
+            f"model's embedding has {rows:,} rows; use the model's own tokenizer or set vocab_size"
+        )
