@@ -21,10 +21,16 @@ TINY_BERT = {
 def write_corpus(path: Path, documents: int = 60, seed: int = 0) -> Path:
     """A jsonl file of made-up sentences with some structure to learn."""
     draw = random.Random(seed)
-    names, verbs, things = "Ann Bob Cid Dee Eve Fay".split(), "sees likes finds sells".split(), "apples boats cats doors".split()
+    names, verbs, things = (
+        "Ann Bob Cid Dee Eve Fay".split(),
+        "sees likes finds sells".split(),
+        "apples boats cats doors".split(),
+    )
     with path.open("w", encoding="utf-8") as file:
         for number in range(documents):
-            sentences = [f"{draw.choice(names)} {draw.choice(verbs)} {draw.choice(things)}." for _ in range(draw.randint(4, 16))]
+            sentences = [
+                f"{draw.choice(names)} {draw.choice(verbs)} {draw.choice(things)}." for _ in range(draw.randint(4, 16))
+            ]
             file.write(json.dumps({"text": f"Story {number}. " + " ".join(sentences)}) + "\n")
     return path
 
@@ -39,11 +45,18 @@ def tiny_recipe(corpus: Path, *, objective: str = "causal", steps: int = 12, **t
                 "name": "first",
                 "init": TINY_GPT2 if objective == "causal" else TINY_BERT,
                 "tokenizer": {"train": 300},
-                "data": {"source": {"type": "files", "path": str(corpus)}, "length": 16, "split": {"validation": 0.2}},
+                "data": {
+                    "source": {"type": "files", "path": str(corpus)},
+                    "length": 16,
+                    "split": {"validation": 0.2},
+                },
                 "objective": objective,
                 "train": {"batch_size": 4, "save_every": 3, "log_every": 1, "trackers": [], "device": "cpu"} | train,
                 "budget": {"steps": steps},
-                "evaluate": {"every": 0.5, "evaluators": [{"type": "held-out", "tokens": 256, "batch_size": 8}]},
+                "evaluate": {
+                    "every": 0.5,
+                    "evaluators": [{"type": "held-out", "tokens": 256, "batch_size": 8}],
+                },
             }
         ],
     }

@@ -31,7 +31,9 @@ class Listener(Reporter):
 
 @pytest.mark.parametrize(("objective", "auto"), [("causal", AutoModelForCausalLM), ("masked", AutoModelForMaskedLM)])
 def test_every_stage_opens_in_plain_transformers(tmp_path: Path, objective: str, auto: type) -> None:
-    recipe = warmstart.Recipe.model_validate(tiny_recipe(write_corpus(tmp_path / "c.jsonl"), objective=objective, steps=3))
+    recipe = warmstart.Recipe.model_validate(
+        tiny_recipe(write_corpus(tmp_path / "c.jsonl"), objective=objective, steps=3)
+    )
     result = warmstart.run(recipe, tmp_path / "run", reporter=Reporter())
     model = auto.from_pretrained(result.model)
     tokenizer = AutoTokenizer.from_pretrained(result.model)
@@ -47,7 +49,10 @@ def test_grow_in_a_second_stage_and_lineage(tmp_path: Path) -> None:
     """small -> grown (function kept) -> trained, and the lineage says so by hash."""
     raw = tiny_recipe(write_corpus(tmp_path / "c.jsonl"), steps=4)
     grown = {k: v for k, v in raw["stages"][0].items() if k not in ("init", "tokenizer", "name")}
-    grown |= {"name": "larger", "surgery": [{"type": "grow", "width": "exact", "to": {"n_embd": 24, "n_head": 3}}]}
+    grown |= {
+        "name": "larger",
+        "surgery": [{"type": "grow", "width": "exact", "to": {"n_embd": 24, "n_head": 3}}],
+    }
     raw["stages"].append(grown)
     listener = Listener()
     result = warmstart.run(warmstart.Recipe.model_validate(raw), tmp_path / "run", reporter=listener)
@@ -88,7 +93,9 @@ def test_the_resolved_recipe_runs_to_the_same_weights(tmp_path: Path) -> None:
     recipe = warmstart.Recipe.model_validate(tiny_recipe(write_corpus(tmp_path / "c.jsonl"), steps=2))
     first = warmstart.run(recipe, tmp_path / "one", reporter=Reporter())
     again = warmstart.Recipe.model_validate(yaml.safe_load((tmp_path / "one/recipe.yaml").read_text()))
-    assert warmstart.run(again, tmp_path / "two", reporter=Reporter()).stages[0]["weights"] == first.stages[0]["weights"]
+    assert (
+        warmstart.run(again, tmp_path / "two", reporter=Reporter()).stages[0]["weights"] == first.stages[0]["weights"]
+    )
 
 
 def test_bad_starts(tmp_path: Path) -> None:
@@ -107,7 +114,19 @@ def test_bad_starts(tmp_path: Path) -> None:
     attempt({"init": {"like": "gpt2", "n_embed": 16}}, "n_embed.*did you mean 'n_embd'")
     attempt({"init": {"like": "gpt2", "n_embd": 15, "n_head": 2, "n_layer": 1}}, "cannot be built")
     attempt({"init": {"like": "gpt2", "n_embd": 16, "n_head": 2, "n_layer": 1, "n_positions": 8}}, "positions")
-    attempt({"init": {"like": "gpt2", "n_embd": 16, "n_head": 2, "n_layer": 1, "n_positions": 32, "vocab_size": 100}}, "vocab")
+    attempt(
+        {
+            "init": {
+                "like": "gpt2",
+                "n_embd": 16,
+                "n_head": 2,
+                "n_layer": 1,
+                "n_positions": 32,
+                "vocab_size": 100,
+            }
+        },
+        "vocab",
+    )
     attempt({"from": str(tmp_path / "nothing")}, "no model folder")
     (tmp_path / "empty").mkdir()
     attempt({"from": str(tmp_path / "empty")}, "config.json")

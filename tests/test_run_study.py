@@ -51,8 +51,12 @@ def test_study_end_to_end(tmp_path: Path) -> None:
     study = warmstart.Study.model_validate(tiny_study(write_corpus(tmp_path / "c.jsonl")))
     console = Console(file=io.StringIO(), width=120)
     out = tmp_path / "out"
-    record = warmstart.study(study, slug="tiny", scale="laptop", out=out, jobs=2, results=tmp_path / "results", console=console)
-    assert json.loads((tmp_path / "results/weights/tiny.json").read_text()) == json.loads((out / "results.json").read_text())
+    record = warmstart.study(
+        study, slug="tiny", scale="laptop", out=out, jobs=2, results=tmp_path / "results", console=console
+    )
+    assert json.loads((tmp_path / "results/weights/tiny.json").read_text()) == json.loads(
+        (out / "results.json").read_text()
+    )
     assert (out / "report.html").is_file()
     assert set(record["arms"]) == {"scratch", "fpi", "staged"}
     for name, arm in record["arms"].items():

@@ -72,7 +72,9 @@ class Lineage:
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     edges: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, identity: str, name: str, parameters: int, *, origin: str | None, operation: str, **facts: Any) -> str:
+    def add(
+        self, identity: str, name: str, parameters: int, *, origin: str | None, operation: str, **facts: Any
+    ) -> str:
         """Adds weights and the operation that made them from `origin` (None: from nothing); returns the id."""
         self.nodes.setdefault(identity, {"id": identity, "name": name, "parameters": parameters})
         edge = {"from": origin, "to": identity, "operation": operation} | facts

@@ -1,13 +1,13 @@
 """Carry a recipe out, stage by stage, and leave a run folder behind.
 
-    recipe.yaml                     the resolved recipe
-    run.json                        versions, commit, machine, data fingerprints
-    stages/NN-name/model/           an ordinary Hugging Face folder
-    stages/NN-name/state/           what an exact resume needs
-    stages/NN-name/metrics.jsonl    one line per logged step and per evaluation
-    stages/NN-name/stage.json       written last: the stage is finished, and what it used
-    lineage.json                    which weights came from which, by hash
-    report.html
+recipe.yaml                     the resolved recipe
+run.json                        versions, commit, machine, data fingerprints
+stages/NN-name/model/           an ordinary Hugging Face folder
+stages/NN-name/state/           what an exact resume needs
+stages/NN-name/metrics.jsonl    one line per logged step and per evaluation
+stages/NN-name/stage.json       written last: the stage is finished, and what it used
+lineage.json                    which weights came from which, by hash
+report.html
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def run(
     lineage = Lineage.load(out / "lineage.json")
     result = RunResult(out)
     try:
-        for number, stage in enumerate(recipe.stages):
+        for number in range(len(recipe.stages)):
             name = recipe.stage_name(number)
             folder = out / "stages" / name
             if not (folder / "stage.json").is_file():
@@ -109,7 +109,9 @@ def _open_folder(out: Path, text: str, resume: bool) -> None:
     recipe_file = out / "recipe.yaml"
     if not resume:
         if out.exists() and any(out.iterdir()) and not recipe_file.is_file():
-            raise UserError(f"{out} is not a run folder (it has no recipe.yaml): it is not removed; choose another --out")
+            raise UserError(
+                f"{out} is not a run folder (it has no recipe.yaml): it is not removed; choose another --out"
+            )
         shutil.rmtree(out / "stages", ignore_errors=True)
         for name in ("recipe.yaml", "run.json", "lineage.json", "report.html"):
             (out / name).unlink(missing_ok=True)
@@ -155,8 +157,8 @@ def _run_stage(
         difference = compare(model, grown, data.first_tokens(256), promise=promise)
         reporter.event(
             "note",
-            text=f"{surgery.name}: {model.num_parameters():,} -> {grown.num_parameters():,} weights, keeps the function "
-            f"{promise} ({why}); largest logit difference {difference.largest:.3g}",
+            text=f"{surgery.name}: {model.num_parameters():,} -> {grown.num_parameters():,} weights, "
+            f"keeps the function {promise} ({why}); largest logit difference {difference.largest:.3g}",
         )
         changes.append({"surgery": surgery.model_dump(mode="json"), "promise": promise, "largest": difference.largest})
         model = grown
@@ -224,7 +226,13 @@ def _finish_stage(folder: Path) -> None:
 
 
 def _starting_model(
-    recipe: Recipe, stage: Stage, start: str | None, tokenizer: Any, data: Prepared, lineage: Lineage, name: str
+    recipe: Recipe,
+    stage: Stage,
+    start: str | None,
+    tokenizer: Any,
+    data: Prepared,
+    lineage: Lineage,
+    name: str,
 ) -> tuple[PreTrainedModel, str]:
     """The model that a stage starts from, and its id in the lineage."""
     head = stage.objective.head
@@ -233,7 +241,11 @@ def _starting_model(
         model = new_model(configuration(stage.init.like, stage.init.settings, tokenizer), head, recipe.seed)
         _check_length(model, stage)
         return model, lineage.add(
-            weights_hash(model), name, model.num_parameters(), origin=None, operation=f"random {stage.init.like}"
+            weights_hash(model),
+            name,
+            model.num_parameters(),
+            origin=None,
+            operation=f"random {stage.init.like}",
         )
     model = load_model(start, head)
     _check_length(model, stage)
@@ -264,7 +276,9 @@ def what_moves(model: PreTrainedModel) -> str:
 
 
 def _data_line(data: Prepared) -> str:
-    facts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in data.statistics.items() if isinstance(value, int))
+    facts = ", ".join(
+        f"{name.replace('_', ' ')} {value:,}" for name, value in data.statistics.items() if isinstance(value, int)
+    )
     return f"data {data.fingerprint[:12]}: {facts}"
 
 

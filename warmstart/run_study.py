@@ -136,7 +136,9 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
 def _chosen_arms(study: Study, arms: list[str] | None) -> list[str]:
     for arm in arms or []:
         if arm not in study.arms:
-            raise RecipeError(f"--arms: there is no arm '{arm}'{nearest(arm, study.arms)}; arms: {', '.join(study.arms)}")
+            raise RecipeError(
+                f"--arms: there is no arm '{arm}'{nearest(arm, study.arms)}; arms: {', '.join(study.arms)}"
+            )
     wanted = set(arms or study.compare.arms or study.arms) | {study.compare.baseline}
     return [arm for arm in study.arms if arm in wanted]
 
@@ -148,7 +150,7 @@ def _default_jobs(tasks: list[Task]) -> int:
     return 1 if wants_gpu else max(1, min(os.cpu_count() or 1, len(tasks)))
 
 
-# ---- processes ---------------------------------------------------------------------------------------------------------
+# ---- processes -----------------------------------------------------------------------------------------------------
 
 
 class _QueueReporter(Reporter):
@@ -165,7 +167,9 @@ class _QueueReporter(Reporter):
         self.queue.put((self.key, kind, values))
 
 
-def _work(recipe: dict[str, Any], folder: str, resume: bool, threads: int, queue: Any, key: tuple[str, str, int]) -> None:
+def _work(
+    recipe: dict[str, Any], folder: str, resume: bool, threads: int, queue: Any, key: tuple[str, str, int]
+) -> None:
     """One run in a process of its own."""
     import torch
 
@@ -198,7 +202,11 @@ def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> 
     stopping: list[int] = []
     old = signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
     try:
-        with Live(_status(tasks), console=console, transient=True, auto_refresh=False) if console.is_terminal else _quiet() as live:
+        with (
+            Live(_status(tasks), console=console, transient=True, auto_refresh=False)
+            if console.is_terminal
+            else _quiet() as live
+        ):
             while True:
                 try:
                     if not stopping:
@@ -247,7 +255,9 @@ def _listen(queue: Any, by_key: dict, running: dict, console: Console, live: Any
         for key, process in list(running.items()):
             if not process.is_alive() and queue.empty():
                 by_key[key].state = "failed"
-                by_key[key].shown["text"] = f"its process ended with exit code {process.exitcode} (killed? out of memory?)"
+                by_key[key].shown["text"] = (
+                    f"its process ended with exit code {process.exitcode} (killed? out of memory?)"
+                )
                 del running[key]
         return
     task = by_key[key]
@@ -296,7 +306,7 @@ def _status(tasks: list[Task]) -> Table:
     return table
 
 
-# ---- results -----------------------------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------------------------
 
 
 def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: int) -> dict[str, Any]:

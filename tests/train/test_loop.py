@@ -76,13 +76,21 @@ def test_equals_a_hand_written_loop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("objective", ["causal", "masked"])
 def test_accumulation_changes_nothing_but_rounding(tmp_path: Path, objective: str) -> None:
     """Micro-batches hold different numbers of targets; weighting by rows instead of targets fails here."""
-    one, four = training(tmp_path, objective, "one"), training(tmp_path, objective, "four", train={"accumulate": 4})
+    one, four = (
+        training(tmp_path, objective, "one"),
+        training(tmp_path, objective, "four", train={"accumulate": 4}),
+    )
     gradients = []
     for each in (one, four):
         without_dropout(each.model)
         batch = each.collate(each.next_rows())
         loss = each.backward(batch)
-        gradients.append((float(loss.total), torch.cat([p.grad.flatten() for p in each.model.parameters() if p.grad is not None])))
+        gradients.append(
+            (
+                float(loss.total),
+                torch.cat([p.grad.flatten() for p in each.model.parameters() if p.grad is not None]),
+            )
+        )
     assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
     torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-4, atol=1e-6)
 

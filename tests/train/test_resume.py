@@ -110,7 +110,11 @@ def test_killed_at_random_moments(uninterrupted, tmp_path: Path, monkeypatch) ->
     blocks = json.loads((folder / "whole/stages/00-first/stage.json").read_text())["data"]["statistics"]
     assert blocks["train_blocks"] < 80 * 4, "the run must go over the corpus more than once"
     # in the first epoch, then again after it, then once more: first, second and third resume
-    kills = [kill_at_step(draw.randrange(2, 20)), kill_at_step(draw.randrange(25, 50)), kill_at_step(draw.randrange(55, 79))]
+    kills = [
+        kill_at_step(draw.randrange(2, 20)),
+        kill_at_step(draw.randrange(25, 50)),
+        kill_at_step(draw.randrange(55, 79)),
+    ]
     assert all(run_killed(recipe, tmp_path / "run", kill) for kill in kills)
     run(recipe, tmp_path / "run", reporter=Reporter())
     assert final_weights(tmp_path / "run") == expected

@@ -97,7 +97,9 @@ class Training:
         self.meter = FlopMeter()
         self.counts = Counts()
         self.forward = self._forward_model()
-        self._loss = torch.compile(self._objective_loss, dynamic=False) if self.settings.compile else self._objective_loss
+        self._loss = (
+            torch.compile(self._objective_loss, dynamic=False) if self.settings.compile else self._objective_loss
+        )
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._peak = [group["lr"] for group in self.optimizer.param_groups]
         self._learning_rate = 0.0
@@ -143,7 +145,9 @@ class Training:
                         log.close()
                     raise Interrupted(f"interrupted at step {self.counts.step}; the state is saved")
             if self.counts.step == 0:
-                raise UserError(f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs")
+                raise UserError(
+                    f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs"
+                )
             if self._evaluated_at != self.counts.step:
                 self.evaluate(log)
             if not self._finished:
@@ -157,7 +161,8 @@ class Training:
 
     def step(self) -> tuple[Loss | None, torch.Tensor | None]:
         """One optimizer step; (None, None), and nothing done, where the budget does not reach for it."""
-        choice = self.settings.trainable.choose(self.counts.step, derive_seed(self.seed, "stage", self.number, "trainable"))
+        draw = derive_seed(self.seed, "stage", self.number, "trainable")
+        choice = self.settings.trainable.choose(self.counts.step, draw, self.model)
         batch = self.collate(self.next_rows())
         cost = self.cost(batch, choice)
         if not self._affordable(cost, batch):
@@ -378,7 +383,11 @@ class Training:
         size = rows // pieces
         first = self._rank * self.settings.accumulate
         own = range(first, first + self.settings.accumulate)
-        cut = [{name: tensor[i * size : (i + 1) * size] for name, tensor in batch.items()} for i in own] if pieces > 1 else [batch]
+        cut = (
+            [{name: tensor[i * size : (i + 1) * size] for name, tensor in batch.items()} for i in own]
+            if pieces > 1
+            else [batch]
+        )
         if not move or self.device.type == "cpu":
             return cut
         return [{name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()} for part in cut]

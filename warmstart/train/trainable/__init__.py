@@ -21,7 +21,7 @@ class Trainable(Part, room="trainable"):
             ModelError: this model has not the layers or weights that the settings name.
         """
 
-    def choose(self, step: int, seed: int) -> str:
+    def choose(self, step: int, seed: int, model: nn.Module) -> str:
         """The name of what this step trains ('' = the whole model); steps with one name cost the same FLOPs."""
         return ""
 

@@ -1,0 +1,190 @@
+"""The saved state of a run: atomic, verified, never lost.
+
+    state/step-00000200/<group>.safetensors   tensors, one file per group (model, optimizer, extra)
+    state/step-00000200/values.json           everything that is not a tensor
+    state/step-00000200/checksums.json        sha256 of every file above, written last
+
+A state is written into a temporary folder, synced to the disk and renamed: at every moment there is a whole newest
+state, or the one before it. On loading every checksum is verified; a broken state is passed over with a warning.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from warmstart.errors import StateError, UserError
+
+Tensors = dict[str, torch.Tensor]
+PREFIX = "step-"
+TEMPORARY = ".tmp-"
+
+
+@dataclass
+class State:
+    """A saved state: groups of tensors and JSON values."""
+
+    path: Path
+    step: int
+    tensors: dict[str, Tensors]
+    values: dict[str, Any]
+
+
+def save_state(folder: Path, step: int, tensors: dict[str, Tensors], values: dict[str, Any], keep: int = 2) -> Path:
+    """Writes a state and removes all but the newest `keep`. Returns the state's folder.
+
+    Raises:
+        UserError: the disk is full or cannot be written; older states are untouched.
+    """
+    final = _free_name(folder, step)
+    draft = folder / f"{TEMPORARY}{step:08d}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_drafts(folder)
+        draft.mkdir()
+        for group, members in tensors.items():
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in members.items()},
+                draft / f"{group}.safetensors",
+            )
+        (draft / "values.json").write_text(json.dumps(values), encoding="utf-8")
+        sums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+        (draft / "checksums.json").write_text(json.dumps(sums), encoding="utf-8")
+        for path in draft.iterdir():
+            _sync(path)
+        _sync(draft)
+        os.rename(draft, final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, SafetensorError) and "No space" not in str(error):
+            raise
+        code = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
+        raise UserError(
+            f"cannot save the state of step {step} in {folder}: {os.strerror(code)}; older states are untouched"
+        ) from error
+    for old in _states(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_state(folder: Path) -> State | None:
+    """The newest whole state; None where nothing was ever saved.
+
+    Raises:
+        StateError: there are states, and all of them are broken.
+    """
+    found = _states(folder)
+    broken: list[str] = []
+    for path in reversed(found):
+        try:
+            _verify(path)
+            values = json.loads((path / "values.json").read_text(encoding="utf-8"))
+            tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            broken.append(f"{path.name} ({error})")
+            continue
+        if broken:
+            warnings.warn(f"{folder}: broken saved state: {'; '.join(broken)}; going on from {path.name}", stacklevel=2)
+        return State(path, _order(path)[0], tensors, values)
+    if broken:
+        raise StateError(f"{folder}: every saved state is broken: {'; '.join(broken)}; start again with --fresh")
+    return None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[Tensors, dict[str, Any]]:
+    """An optimizer's state by the names of the weights: tensors, and everything else as JSON values."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    tensors: Tensors = {}
+    numbers: dict[str, Any] = {}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            where = f"{names[id(parameter)]}|{key}"
+            if isinstance(value, torch.Tensor):
+                tensors[where] = value
+            else:
+                numbers[where] = value
+    return tensors, numbers
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Tensors, numbers: dict[str, Any]
+) -> None:
+    """Puts an optimizer's state back; the weights are found by name.
+
+    Raises:
+        StateError: the state names a weight that the model does not have.
+    """
+    parameters = dict(model.named_parameters())
+    for where, value in [*tensors.items(), *numbers.items()]:
+        name, _, key = where.rpartition("|")
+        if name not in parameters:
+            raise StateError(f"the saved optimizer state has '{name}', which the model does not have")
+        parameter = parameters[name]
+        if isinstance(value, torch.Tensor):
+            # Adam keeps its step counter where the fused kernel wants it: with the weight.
+            value = value.to(parameter.device).clone()
+        optimizer.state[parameter][key] = value
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    """`step-00000012`, or `step-00000012.1` where that is taken: a state is never removed to make room for another."""
+    path, again = folder / f"{PREFIX}{step:08d}", 0
+    while path.exists():
+        again += 1
+        path = folder / f"{PREFIX}{step:08d}.{again}"
+    return path
+
+
+def _order(path: Path) -> tuple[int, int]:
+    step, _, again = path.name.removeprefix(PREFIX).partition(".")
+    return int(step), int(again or 0)
+
+
+def _states(folder: Path) -> list[Path]:
+    """The saved states, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if re.fullmatch(rf"{PREFIX}\d+(\.\d+)?", p.name)), key=_order)
+
+
+def _remove_drafts(folder: Path) -> None:
+    for path in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _verify(path: Path) -> None:
+    """Raises ValueError (or OSError) where a file is missing, shorter, longer or changed."""
+    sums = json.loads((path / "checksums.json").read_text(encoding="utf-8"))
+    present = {file.name for file in path.iterdir()} - {"checksums.json"}
+    if present != set(sums):
+        raise ValueError(f"files {sorted(present ^ set(sums))} are missing or too many")
+    for name, expected in sums.items():
+        if _sha256(path / name) != expected:
+            raise ValueError(f"{name} does not have the checksum it was saved with")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

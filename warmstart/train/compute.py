@@ -1,0 +1,123 @@
+"""FLOPs, measured with PyTorch's counter once per batch shape, and peak memory.
+
+What is counted are the matrix products that the model's definition asks for, in forward and backward: two per product
+in the forward pass, four in the backward pass. PyTorch's counter does not see the CPU's fused attention at all, and
+counts the recomputation inside fused attention kernels on a GPU; both would make the number depend on the kernel. Here
+every fused attention counts like the written-out one, so that `sdpa` and `eager` give the same number. Causal attention
+is not discounted (the convention of most papers). Element-wise work and the optimizer are not counted.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+Shape = torch.Size
+Key = tuple[Hashable, ...]
+
+
+def attention_forward(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """Q K^T and P V: shapes `(batch, heads, tokens, head_dim)`; keys may have fewer heads (grouped queries)."""
+    batch, heads, queries, size = query
+    return 2 * batch * heads * queries * key[-2] * (size + value[-1])
+
+
+def attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """dV, dP, dQ, dK: twice the forward pass; recomputing P is the kernel's own affair."""
+    return 2 * attention_forward(query, key, value)
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    aten = torch.ops.aten
+    kernels = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
+    found: dict[Any, Callable[..., int]] = {}
+    for kernel in kernels:
+        for suffix, formula in (("", attention_forward), ("_backward", attention_backward)):
+            operator = getattr(aten, f"_scaled_dot_product_{kernel}{suffix}", None)
+            if operator is not None:
+                found[operator] = formula
+    return found
+
+
+class FlopMeter:
+    """Measures the FLOPs of a computation once per key and remembers them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, float] = {}
+
+    def measure(self, key: Key, forward: Callable[[], torch.Tensor]) -> float:
+        """FLOPs of `forward()` and of the backward pass of the scalar it returns.
+
+        The first call for a key runs both once; gradients and random states are left as they were, so that training
+        does not notice.
+
+        Args:
+            key: what the FLOPs depend on, e.g. `batch_key(batch)` and which weights train.
+        """
+        name = repr(key)
+        if name not in self._known:
+            with (
+                torch.random.fork_rng(),
+                torch.enable_grad(),
+                FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
+            ):
+                loss = forward()
+                leaves = _leaves(loss)
+                if leaves:
+                    torch.autograd.grad(loss, leaves, allow_unused=True)
+            self._known[name] = float(counter.get_total_flops())
+        return self._known[name]
+
+    def measure_forward(self, key: Key, forward: Callable[[], Any]) -> float:
+        """FLOPs of `forward()` alone, without gradients: evaluation, teachers, generation."""
+        name = repr(("forward", key))
+        if name not in self._known:
+            with (
+                torch.random.fork_rng(),
+                torch.no_grad(),
+                FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
+            ):
+                forward()
+            self._known[name] = float(counter.get_total_flops())
+        return self._known[name]
+
+    def state_dict(self) -> dict[str, float]:
+        return dict(self._known)
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self._known = dict(state)
+
+
+def batch_key(batch: dict[str, torch.Tensor]) -> Key:
+    """Names and shapes of a batch: what its FLOPs depend on."""
+    return tuple((name, tuple(tensor.shape)) for name, tensor in sorted(batch.items()))
+
+
+def _leaves(loss: torch.Tensor) -> list[torch.Tensor]:
+    """The parameters that a loss has a gradient for, found by walking its graph."""
+    found: list[torch.Tensor] = []
+    seen: set[Any] = set()
+    stack = [loss.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            found.append(variable)
+        stack.extend(parent for parent, _ in node.next_functions)
+    return found
+
+
+def peak_memory_bytes() -> int:
+    """The largest memory this process has held: on the GPU where there is one in use, else resident memory."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
