@@ -314,9 +314,7 @@ def _check_curve(where: str, arm: Arm, seed: int) -> None:
         if len(axis) != len(values):
             raise ValueError(f"{where}: {len(axis)} {axis_name} for {len(values)} values")
         if not axis or axis[0] != 0:
-            raise ValueError(
-                f"{where}.{axis_name}: a curve starts with an evaluation before the first step (0)"
-            )
+            raise ValueError(f"{where}.{axis_name}: a curve starts with an evaluation before the first step (0)")
         if any(after < before for before, after in itertools.pairwise(axis)):
             raise ValueError(f"{where}.{axis_name}: must not decrease")
     end = arm.curve.axis("flops", seed)[-1]

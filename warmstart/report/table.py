@@ -134,15 +134,11 @@ def scale_text(results: Results) -> str:
 
 def notes(results: Results) -> list[str]:
     """The lines under the table."""
-    lines = [
-        f"Ours: {scale_text(results)}. Savings are against '{results.baseline}', with their 95 % interval."
-    ]
+    lines = [f"Ours: {scale_text(results)}. Savings are against '{results.baseline}', with their 95 % interval."]
     if results.claim is not None:
         paper = paper_text(results)
         lines.append(f"Paper: {claim_text(results)}{f'. {paper}' if paper else ''}.")
-        lines.append(
-            "The verdict is about the direction at our scale; it does not reproduce the paper's number."
-        )
+        lines.append("The verdict is about the direction at our scale; it does not reproduce the paper's number.")
     return lines + results.remarks
 
 
@@ -159,7 +155,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def comparison_table(results: Results) -> Group:
     """The table for a terminal of 100 columns: print it with a `rich.console.Console`."""
     # Names are the user's: `Text` shows them as they are, without reading markup in them.
-    table = Table(title=Text(results.title), box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table = Table(title=Text(results.title), box=box.SIMPLE_HEAD, padding=(0, 0))
     for heading in HEADINGS:
         if heading == "arm":
             table.add_column(heading, overflow="fold", min_width=7)
@@ -169,9 +165,7 @@ def comparison_table(results: Results) -> Group:
             table.add_column(heading, justify="right", overflow="fold")
     for row in rows(results):
         arm, *cells, verdict = _cells(row)
-        table.add_row(
-            Text(arm), *(_tight(cell) for cell in cells), Text(verdict, style=STYLES.get(verdict, ""))
-        )
+        table.add_row(Text(arm), *(_tight(cell) for cell in cells), Text(verdict, style=STYLES.get(verdict, "")))
     return Group(table, *(Text(line, style="dim") for line in notes(results)))
 
 
@@ -189,10 +183,7 @@ def comparison_markdown(results: Results) -> str:
 
     rule = "|" + "|".join(" --- " if h in ("arm", "verdict") else " ---: " for h in HEADINGS) + "|"
     body = [line(_cells(row)) for row in rows(results)]
-    return (
-        "\n".join([line(HEADINGS), rule, *body, "", "  \n".join(_plain(note) for note in notes(results))])
-        + "\n"
-    )
+    return "\n".join([line(HEADINGS), rule, *body, "", "  \n".join(_plain(note) for note in notes(results))]) + "\n"
 
 
 def _plain(text: str) -> str:

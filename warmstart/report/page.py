@@ -1,0 +1,397 @@
+"""One self-contained HTML page of a study or of a run: `render(folder)`.
+
+A study's folder holds `results.json`, a run's folder holds `recipe.yaml` and `stages/`. The page stands beside them as
+`report.html` and can be sent to anybody: it asks the network for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+from pydantic import ValidationError
+
+from warmstart.errors import DataError
+from warmstart.report import charts, numbers, table
+from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
+from warmstart.report.lineage import lineage_sentences, lineage_svg
+from warmstart.report.results import Effect, Lineage, Results, write_whole
+from warmstart.train.metrics import read_metrics
+
+CHIPS = {"holds": ("holds", "✓"), "does not hold": ("fails", "✕"), "unclear": ("unclear", "?")}
+
+
+def render(folder: Path | str) -> Path:
+    """The page of whatever a folder holds: a study (or a results file itself) or a run.
+
+    Raises:
+        DataError: the folder holds neither, or a file in it is broken, or the page cannot be written.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return render_study(Results.load(folder), folder.with_suffix(".html"))
+    if (folder / "results.json").is_file():
+        return render_study(Results.load(folder / "results.json"), folder / "report.html")
+    if (folder / "stages").is_dir() or (folder / "run.json").is_file():
+        return render_run(folder)
+    found = "no such folder" if not folder.exists() else "it has no results.json (a study) and no run.json (a run)"
+    raise DataError(f"nothing to report in {folder}: {found}")
+
+
+def render_study(results: Results, out: Path | str) -> Path:
+    """Writes a study's page to the file `out`."""
+    lineages = [(name, arm.lineage[0]) for name, arm in results.arms.items() if arm.lineage]
+    body = "\n".join(
+        [
+            _study_header(results),
+            "<main>",
+            section("Claim and verdict", _verdicts(results), "verdict"),
+            section("Learning curves", _curves(results), "learning"),
+            section("What it saved", _savings(results), "savings"),
+            section("The numbers", _comparison(results), "numbers"),
+            section("Where the weights came from", _lineage(lineages, results.seeds[0]), "lineage"),
+            section("How it was run", _settings(results), "settings"),
+            "</main>",
+            _footer(results.versions, results.commit, results.date),
+        ]
+    )
+    shown = {"curves": charts.curves_chart(results), "savings-chart": charts.savings_chart(results)}
+    return write_whole(Path(out), document(f"{results.title} · warmstart", body, shown))
+
+
+def _study_header(results: Results) -> str:
+    slug = f"{results.family}/{results.slug}" if results.family else results.slug
+    seeds = f"{len(results.seeds)} seed{'s' if len(results.seeds) > 1 else ''}"
+    eyebrow = " · ".join(["Study", slug, f"{results.scale} scale", seeds, results.date])
+    idea = f'<p class="idea">{escape(results.idea)}</p>' if results.idea else ""
+    return f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{escape(results.title)}</h1>{idea}</header>'
+
+
+def _verdicts(results: Results) -> str:
+    """The paper's claim on one side, the verdict on every arm on the other: no arm is picked out."""
+    decimals = numbers.metric_decimals([v for arm in results.arms.values() for v in arm.final])
+    effects = results.effects
+    counts = {word: sum(e.verdict == word for e in effects.values()) for word in CHIPS}
+    summary = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to compare"
+    rows = "".join(
+        f"<li>{chip(effect.verdict)}<b>{escape(name)}</b><span>{escape(_effect_sentence(effect, results, decimals))}</span></li>"
+        for name, effect in effects.items()
+    )
+    ours = (
+        f'<div class="card ours"><h3>What we measured</h3><p class="big">{escape(summary)}</p>'
+        f'<p class="setting">{escape(table.scale_text(results))}; against “{escape(results.baseline)}” at equal '
+        f'training FLOPs</p><ul class="arms">{rows}</ul></div>'
+    )
+    remarks = "".join(f"<li>{escape(remark)}</li>" for remark in results.remarks)
+    warning = f'<div class="note"><h3>Read this first</h3><ul>{remarks}</ul></div>' if remarks else ""
+    explanation = (
+        '<p class="fine">A verdict is about the direction of the claim at our own scale; it never reproduces the paper’s '
+        "number. <b>holds</b>: better at equal FLOPs and a saving above zero, both by their 95 % intervals. "
+        "<b>does not hold</b>: worse by its interval. <b>unclear</b>: these seeds cannot tell.</p>"
+    )
+    return f'<div class="cards">{_claim_card(results)}{ours}</div>{warning}{explanation}'
+
+
+def _claim_card(results: Results) -> str:
+    if results.claim is None:
+        return ""
+    share = table.claimed_saving(results.claim)
+    value = results.claim.value
+    if value is None:
+        big = ""
+    elif share is None:
+        big = f'<p class="big">{value:g}</p>'
+    else:
+        big = f'<p class="big">{numbers.percent(value)}</p>'
+    converted = ""
+    if share is not None and share != value:
+        converted = f'<p class="setting">a speed-up; as a saving that is {numbers.percent(share, 1)}</p>'
+    paper = ""
+    if results.paper is not None:
+        text = escape(table.paper_text(results))
+        link = results.paper.url or (
+            f"https://arxiv.org/abs/{quote(results.paper.arxiv)}" if results.paper.arxiv else ""
+        )
+        safe = link.startswith(("https://", "http://"))
+        paper = (
+            f'<p class="paper"><a href="{escape(link)}" rel="noreferrer">{text}</a></p>' if safe else f"<p>{text}</p>"
+        )
+    where = f'<p class="setting">{escape(results.claim.where)}</p>' if results.claim.where else ""
+    return (
+        f'<div class="card claim"><h3>What the paper says</h3>{big}<p class="what">{escape(results.claim.what)}</p>'
+        f"{converted}{where}{paper}</div>"
+    )
+
+
+def _effect_sentence(effect: Effect, results: Results, decimals: int) -> str:
+    saved = table.saving(effect.saving)
+    change = table.difference(effect, decimals)
+    if effect.saving.mean is None:
+        saved = "never reached the baseline’s end" if saved.startswith("never") else f"{saved} baseline ends"
+    else:
+        saved = f"saving {saved}"
+    return f"{saved} · {results.metric} {change}"
+
+
+def chip(verdict: str) -> str:
+    """The verdict as a coloured word; the sign says the same without colour."""
+    if not verdict:
+        return '<span class="chip baseline">baseline</span>'
+    kind, sign = CHIPS[verdict]
+    return f'<span class="chip {kind}"><i aria-hidden="true">{sign}</i>{escape(verdict)}</span>'
+
+
+def _curves(results: Results) -> str:
+    controls = (
+        '<div class="controls">'
+        + choice("axis", "Against", [("flops", "FLOPs"), ("tokens", "tokens")])
+        + choice("view", "Show", [("zoom", "the end, zoomed"), ("all", "everything")])
+        + "</div>"
+    )
+    many = len(results.seeds) > 1
+    caption = (
+        f"{results.metric} ({results.better} is better) on held-out data. "
+        + (f"Lines: mean of {len(results.seeds)} seeds; bands: from the worst to the best seed. " if many else "")
+        + f"Dotted: where “{results.baseline}” ends. Compute is that of the arm’s own training, from 0; what a reused "
+        "model cost before is in “with source” below."
+    )
+    ends = ", ".join(f"{row.arm} {row.final}" for row in table.rows(results))
+    label = f"Line chart of {results.metric} against training FLOPs for each arm. Final values: {ends}."
+    return chart("curves", label, caption, controls) + details("The curves as numbers", _curve_table(results))
+
+
+def _curve_table(results: Results) -> str:
+    data = charts.curves_chart(results)
+    longest = max(data["arms"], key=lambda arm: len(arm["mean"]))
+    head = ["FLOPs", *(arm["name"] for arm in data["arms"])]
+    rows = []
+    for k, flops in enumerate(longest["x"]["flops"]):
+        values = [arm["mean"][k] if k < len(arm["mean"]) else None for arm in data["arms"]]
+        rows.append(
+            [numbers.scaled(flops), *(numbers.MISSING if v is None else f"{v:.{data['decimals']}f}" for v in values)]
+        )
+    caption = f"{results.metric}, mean over seeds, at each evaluation; FLOPs are those of '{longest['name']}'"
+    return html_table(caption, head, rows)
+
+
+def _savings(results: Results) -> str:
+    if not results.effects:
+        return ""
+    caption = (
+        f"Share of the compute of “{results.baseline}” that an arm did not need to reach its final {results.metric}. "
+        "Filled: training alone. Hollow: with what the reused model cost to make. Bars: 95 % interval over seeds; small "
+        "marks: single seeds. Right of zero is better. A saving is not a speed-up: 35 % saved is 55 % faster."
+    )
+    shown = ", ".join(f"{name}: {table.saving(effect.saving)}" for name, effect in results.effects.items())
+    return chart("savings-chart", f"Dot chart of the compute saved by each arm. {shown}.", caption)
+
+
+def _comparison(results: Results) -> str:
+    head = [
+        "arm", "verdict", f"final {results.metric}", "difference", "saving", "with source", "FLOPs", "tokens", "seconds",
+        "peak memory", "weights",
+    ]  # fmt: skip
+    rows = [
+        [escape(row.arm), chip(row.verdict)]
+        + [
+            escape(cell)
+            for cell in (
+                row.final, row.difference, row.saving, row.saving_with_source, row.flops, row.tokens, row.seconds,
+                row.memory, row.parameters,
+            )
+        ]
+        for row in table.rows(results)
+    ]  # fmt: skip
+    seeds = len(results.seeds)
+    caption = f"Means over {seeds} seeds with their 95 % intervals" if seeds > 1 else "One seed: no intervals"
+    sources = [
+        [escape(name), *(escape(cell) for cell in (
+            numbers.scaled(numbers.mean_of(source.flops)),
+            numbers.scaled(numbers.mean_of(numbers.per_seed(source.tokens))),
+            numbers.scaled(numbers.mean_of(numbers.per_seed(source.seconds))),
+            numbers.scaled(source.parameters),
+        ))]
+        for name, source in results.sources.items()
+    ]  # fmt: skip
+    reused = html_table("Models that arms start from", ["source", "FLOPs", "tokens", "seconds", "weights"], sources)
+    paper = (
+        f'<p class="fine">The paper, in its own setting: {escape(table.claim_text(results))}.</p>'
+        if results.claim
+        else ""
+    )
+    return html_table(caption, head, rows, left=2) + (reused if sources else "") + paper
+
+
+def _lineage(lineages: Sequence[tuple[str, Lineage]], seed: int | None) -> str:
+    drawing = lineage_svg(lineages)
+    if not drawing:
+        return ""
+    note = "Each box is a set of weights, named by the SHA-256 of its tensors (first 12 digits)"
+    note += f"; seed {seed} is shown." if seed is not None else "."
+    sentences = "".join(f"<li>{escape(s)}</li>" for s in lineage_sentences(lineages))
+    return (
+        f'<div class="scroll" tabindex="0" role="group" aria-label="Lineage of the weights">{drawing}</div>'
+        f'<p class="fine">{escape(note)}</p>' + details("The lineage in words", f"<ul>{sentences}</ul>")
+    )
+
+
+def _settings(results: Results) -> str:
+    again = f"warmstart study {results.slug} --scale {results.scale} --seeds {len(results.seeds)}"
+    data = {"fingerprint": results.data.fingerprint, **results.data.statistics, **(results.data.model_extra or {})}
+    columns = [
+        ("Machine", facts(results.machine.model_dump())),
+        ("Versions", facts({**results.versions, "commit": results.commit})),
+        ("Data", facts(data)),
+    ]
+    return f"<h3>Run it again</h3>{code(again)}" + _columns(columns) + details(
+        "All settings (the resolved study)", code(results.recipe) if results.recipe else ""
+    )  # fmt: skip
+
+
+def _columns(columns: Sequence[tuple[str, str]]) -> str:
+    shown = "".join(f"<div><h3>{escape(title)}</h3>{content}</div>" for title, content in columns if content)
+    return f'<div class="columns">{shown}</div>' if shown else ""
+
+
+def _footer(versions: dict[str, Any], commit: str | None, date: str) -> str:
+    pieces = [f"warmstart {versions.get('warmstart', '')}".strip(), f"commit {commit}" if commit else "", date]
+    return f"<footer><p>{escape(' · '.join(p for p in pieces if p))}</p></footer>"
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------
+
+
+def render_run(folder: Path | str) -> Path:
+    """Writes a run's page to `report.html` in its folder; also of a run that is not finished.
+
+    Raises:
+        DataError: a file of the run is broken, or the page cannot be written.
+    """
+    folder = Path(folder)
+    recipe = _read_text(folder / "recipe.yaml")
+    facts_of_run = _read_json(folder / "run.json")
+    stages = sorted(p for p in (folder / "stages").glob("*") if p.is_dir())
+    finished = {stage.name: _read_json(stage / "stage.json") for stage in stages}
+    metrics = [(stage.name, read_metrics(stage / "metrics.jsonl")) for stage in stages]
+    found = charts.run_charts(metrics)
+    title = _title(recipe) or folder.resolve().name
+    done = sum(bool(f) for f in finished.values())
+    eyebrow = f"Run · {len(stages)} stage{'s' if len(stages) != 1 else ''}" + (
+        "" if done == len(stages) else f", {done} finished"
+    )
+    body = "\n".join(
+        [
+            f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{escape(title)}</h1></header>',
+            "<main>",
+            section("Stages", _stage_table(finished), "stages"),
+            section("Metrics", _run_plots(found), "metrics"),
+            section(
+                "Where the weights came from", _lineage([("", _read_lineage(folder / "lineage.json"))], None), "lineage"
+            ),
+            section("How it was run", _run_settings(folder, facts_of_run, finished, recipe), "settings"),
+            "</main>",
+            _footer(facts_of_run.get("versions", {}), facts_of_run.get("commit"), ""),
+        ]
+    )
+    shown = {f"metric-{k}": chart for k, chart in enumerate(found)}
+    return write_whole(folder / "report.html", document(f"{title} · warmstart", body, shown))
+
+
+def _stage_table(finished: dict[str, dict[str, Any]]) -> str:
+    if not finished:
+        return '<p class="fine">No stage has begun.</p>'
+    metrics = list(dict.fromkeys(name for f in finished.values() for name in f.get("final", {})))
+    head = ["stage", "steps", "tokens", "FLOPs", "seconds", "peak memory", "weights", *metrics]
+    rows = []
+    for name, stage in finished.items():
+        cells = [
+            numbers.scaled(stage.get("steps")),
+            numbers.scaled(stage.get("tokens")),
+            numbers.scaled(stage.get("flops")),
+            numbers.scaled(stage.get("seconds")),
+            numbers.size(stage.get("peak_memory_bytes")),
+            numbers.scaled(stage.get("parameters")),
+        ]
+        values = [stage.get("final", {}).get(metric) for metric in metrics]
+        cells += [numbers.MISSING if v is None else f"{v:.{numbers.metric_decimals([v])}f}" for v in values]
+        rows.append(
+            [escape(name) + ("" if stage else ' <span class="chip unclear">unfinished</span>'), *map(escape, cells)]
+        )
+    notes = [
+        f"{name}: {change['surgery'].get('type', 'surgery')} keeps the function {change['promise']}; "
+        f"largest logit difference {change['largest']:.3g}"
+        for name, stage in finished.items()
+        for change in stage.get("surgery", [])
+    ]
+    checks = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
+    return html_table("What each stage used and reached", head, rows) + checks
+
+
+def _run_plots(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return '<p class="fine">Nothing has been logged yet.</p>'
+    options = [("step", "steps"), ("tokens", "tokens"), ("flops", "FLOPs")]
+    plots = []
+    for k, shown in enumerate(found):
+        names = sorted({series["name"] for series in shown["series"]})
+        ends = [f"{s['name']} ends at {s['y'][-1]:.4g}" for s in shown["series"] if s["y"] and s["y"][-1] is not None]
+        label = f"Line chart of {' and '.join(names)}. {'; '.join(ends)}."
+        plots.append(chart(f"metric-{k}", label, " and ".join(names)))
+    return f'<div class="controls">{choice("axis", "Against", options)}</div><div class="grid">{"".join(plots)}</div>'
+
+
+def _run_settings(folder: Path, run: dict[str, Any], finished: dict[str, dict[str, Any]], recipe: str) -> str:
+    again = "warmstart run recipe.yaml --out again"
+    columns = [("Machine", facts(run.get("machine", {})))]
+    columns.append(("Versions", facts({**run.get("versions", {}), "commit": run.get("commit")})))
+    for name, stage in finished.items():
+        data = stage.get("data", {})
+        shown = facts({"fingerprint": data.get("fingerprint"), **data.get("statistics", {})})
+        columns.append((f"Data of {name}" if len(finished) > 1 else "Data", shown))
+    return (
+        f"<h3>Run it again</h3>{code(again)}"
+        + _columns(columns)
+        + details("All settings (the resolved recipe)", code(recipe) if recipe else "")
+    )
+
+
+def _title(recipe: str) -> str:
+    try:
+        raw = yaml.safe_load(recipe)
+    except yaml.YAMLError:
+        return ""
+    return str(raw.get("title", "")) if isinstance(raw, dict) else ""
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty where there is none."""
+    text = _read_text(path)
+    if not text:
+        return {}
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(raw).__name__}")
+    return raw
+
+
+def _read_lineage(path: Path) -> Lineage:
+    try:
+        return Lineage.model_validate(_read_json(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
