@@ -55,13 +55,9 @@ app = typer.Typer(
 
 Sets = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="PATH=VALUE", help="Put a value on top, e.g. stages.0.budget.steps=10; repeatable."
-    ),
+    typer.Option("--set", metavar="PATH=VALUE", help="Put a value on top, e.g. stages.0.budget.steps=10; repeatable."),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or start again.")
-]
+Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or start again.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -82,23 +78,20 @@ def _options(
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder; default: runs/<name of the recipe file>.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default: runs/<name of the recipe file>.")] = None,
     resume: Resume = True,
     sets: Sets = None,
     accept_changed_data: Annotated[
         bool,
-        typer.Option(
-            "--accept-changed-data", help="Resume although the data changed since the state was saved."
-        ),
+        typer.Option("--accept-changed-data", help="Resume although the data changed since the state was saved."),
     ] = False,
 ) -> None:
     """Carry a recipe out, stage by stage."""
     from warmstart.recipe_file import read_recipe
-    from warmstart.run_recipe import run as carry_out
 
     read = read_recipe(recipe, sets or ())
+    from warmstart.run_recipe import run as carry_out  # after the check, so that a bad recipe is told sooner
+
     folder = out or Path("runs") / recipe.stem
     result = carry_out(read, folder, resume=resume, console=console, accept_changed_data=accept_changed_data)
     console.print(f"model: {result.model}", highlight=False, soft_wrap=True)
@@ -106,24 +99,14 @@ def run(
 
 @app.command()
 def study(
-    study: Annotated[
-        str, typer.Argument(help="A study file, or the slug of a packaged study (see `catalog`).")
-    ],
-    scale: Annotated[
-        str, typer.Option(help="One of the study's scales: smoke, demo, laptop, gpu.")
-    ] = "laptop",
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds; default: the study's own number.")
-    ] = None,
+    study: Annotated[str, typer.Argument(help="A study file, or the slug of a packaged study (see `catalog`).")],
+    scale: Annotated[str, typer.Option(help="One of the study's scales: smoke, demo, laptop, gpu.")] = "laptop",
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds; default: the study's own number.")] = None,
     arms: Annotated[
         str | None, typer.Option(metavar="A,B", help="Only these arms (the baseline is always run).")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs at a time; default: one per core, one per GPU.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The study's folder; default: runs/<slug>-<scale>.")
-    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per core, one per GPU.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The study's folder; default: runs/<slug>-<scale>.")] = None,
     results: Annotated[
         Path | None, typer.Option(help="Also write the results to <family>/<slug>.json below this folder.")
     ] = None,
@@ -133,9 +116,10 @@ def study(
     """Compare ways of training at equal compute: every arm of a study at every seed."""
     from warmstart.catalog import study_file
     from warmstart.recipe_file import read_study
-    from warmstart.run_study import study as carry_out
 
     read = read_study(study, scale, sets or ())
+    from warmstart.run_study import study as carry_out
+
     slug = study_file(study).stem
     carry_out(
         read,
@@ -157,9 +141,7 @@ def grow(
     out: Annotated[Path, typer.Argument(help="The folder of the grown model.")],
     to: Annotated[
         list[str],
-        typer.Option(
-            "--to", metavar="KEY=VALUE", help="A field of the larger configuration, e.g. hidden_size=512."
-        ),
+        typer.Option("--to", metavar="KEY=VALUE", help="A field of the larger configuration, e.g. hidden_size=512."),
     ],
     width: Annotated[
         Literal["fpi", "aki", "exact", "direct", "random"], typer.Option(help="How new width is filled.")
@@ -180,9 +162,7 @@ def grow(
 @app.command()
 def check(
     file: Annotated[str, typer.Argument(help="A recipe or study file, or the slug of a packaged study.")],
-    scale: Annotated[
-        str | None, typer.Option(help="Of a study: check this scale; default: every scale.")
-    ] = None,
+    scale: Annotated[str | None, typer.Option(help="Of a study: check this scale; default: every scale.")] = None,
     sets: Sets = None,
 ) -> None:
     """Say what a recipe or study would do, or what is wrong with it."""
@@ -212,9 +192,7 @@ def _catalog_table(systems: list[System]) -> Table:
         table.add_column(column, max_width=width, overflow="fold")
     for system in systems:
         what = f"{system.title}\n[dim]{system.idea or system.paper}[/dim]"
-        table.add_row(
-            f"[bold]{system.slug}[/bold]\n[dim]{system.family}[/dim]", what, system.claim, system.verdict
-        )
+        table.add_row(f"[bold]{system.slug}[/bold]\n[dim]{system.family}[/dim]", what, system.claim, system.verdict)
     return table
 
 
