@@ -22,9 +22,7 @@ from typing import Any
 
 from warmstart.errors import UserError
 
-CHECKSUM_LIMIT = (
-    256 * 2**20
-)  # larger files are checked by size alone: reading them would take longer than opening
+CHECKSUM_LIMIT = 256 * 2**20  # larger files are checked by size alone: reading them would take longer than opening
 
 
 def cache_folder() -> Path:
@@ -65,9 +63,7 @@ def entry(
         try:
             made = make(draft)
             files = {p.name: {"size": p.stat().st_size, "crc32": _crc(p)} for p in sorted(draft.iterdir())}
-            (draft / "meta.json").write_text(
-                json.dumps({"facts": made, "files": files}, indent=1), encoding="utf-8"
-            )
+            (draft / "meta.json").write_text(json.dumps({"facts": made, "files": files}, indent=1), encoding="utf-8")
             for path in [*draft.iterdir(), draft]:
                 _sync(path)
             _publish(draft, folder)
@@ -100,7 +96,7 @@ def file_digest(path: Path) -> str:
     except OSError:
         pass
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
+        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     if time.time() - status.st_mtime > 2:  # a younger file may change again within the clock's grain
         try:
             note.parent.mkdir(parents=True, exist_ok=True)

@@ -93,8 +93,7 @@ def is_held_out(text: str, share: float) -> bool:
 def all_held_out(data: Data, total: int) -> DataError:
     """The error for a training side without documents."""
     return DataError(
-        f"data.split.validation: {data.split.validation} holds out all {total} documents; "
-        "lower it or add documents"
+        f"data.split.validation: {data.split.validation} holds out all {total} documents; lower it or add documents"
     )
 
 
@@ -111,7 +110,7 @@ def documents_key(data: Data) -> str:
 
 
 def names(data: Data) -> list[str]:
-    """One name per source, each different: its label or type, with a number from the second of that name on."""
+    """One name per source, each different: its label or type; the second of a name gets `-2`."""
     result: list[str] = []
     for source in data.sources:
         name = _label(source)

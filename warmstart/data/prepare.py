@@ -217,8 +217,8 @@ def _check_sides(data: Data, counts: Counter[str]) -> None:
         raise all_held_out(data, counts["documents"])
     if not counts["validation_documents"]:
         raise DataError(
-            f"data.split.validation: {data.split.validation} holds out none of the {counts['documents']} documents; "
-            "raise it or add documents"
+            f"data.split.validation: {data.split.validation} holds out none of the "
+            f"{counts['documents']} documents; raise it or add documents"
         )
 
 
@@ -233,4 +233,6 @@ def _check_blocks(data: Data, blocks: dict[tuple[str, int], int], counts: Counte
 
 
 def _too_few(data: Data, where: str, tokens: int) -> str:
-    return f"data.length: {where} has {tokens} tokens, too few for one block of {data.length}; lower it or add documents"
+    return (
+        f"data.length: {where} has {tokens} tokens, too few for one block of {data.length}; lower it or add documents"
+    )

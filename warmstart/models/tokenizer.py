@@ -143,6 +143,6 @@ def check_fits(tokenizer: Any, config: PretrainedConfig) -> None:
     if isinstance(rows, int) and len(tokenizer) > rows:
         name = re.sub(r".*/tokenizers/[0-9a-f]{32}$", "", str(tokenizer.name_or_path or ""))
         raise ModelError(
-            f"the tokenizer{f' {name!r}' if name else ''} has {len(tokenizer):,} tokens, but the {config.model_type} "
-            f"model's embedding has {rows:,} rows; use the model's own tokenizer or set vocab_size"
+            f"the tokenizer{f' {name!r}' if name else ''} has {len(tokenizer):,} tokens, but the "
+            f"{config.model_type} model's embedding has {rows:,} rows; use the model's own tokenizer or set vocab_size"
         )

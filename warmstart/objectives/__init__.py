@@ -1,7 +1,7 @@
 """Objectives: what a training step minimises. One file per objective, its corruption beside its loss.
 
-An objective turns rows into a batch (`collate`) and a batch into a loss (`loss`). It never touches the optimizer, the
-schedule or the data order, so that any objective runs in any loop::
+An objective turns rows into a batch (`collate`) and a batch into a loss (`loss`). It never touches the
+optimizer, the schedule or the data order, so that any objective runs in any loop::
 
     batch = objective.collate(rows, tokenizer, generator)
     loss = objective.loss(model, batch)
@@ -54,9 +54,9 @@ class Objective(Part, room="objectives"):
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
         """Rows to a batch of CPU tensors.
 
-        Rows of packed text have `tokens`, `positions` and `documents`: int arrays `(length,)`, where `documents`
-        numbers the documents inside the block from 0 (all 0 when documents are joined). The batch must hold
-        `labels`, with -100 where there is no target. All randomness comes from `generator`.
+        Rows of packed text have `tokens`, `positions` and `documents`: int arrays `(length,)`, where
+        `documents` numbers the documents inside the block from 0 (all 0 when documents are joined). The
+        batch must hold `labels`, with -100 where there is no target. All randomness comes from `generator`.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Blocks of tokens on disk: three `.npy` files per side and source, written in one pass, read as memory maps."""
+"""Blocks of tokens on disk: three `.npy` files per side and source, read as memory maps."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ COLUMNS = ("tokens", "documents", "positions")
 
 
 def write_blocks(name: Path, blocks: Iterable[Block], length: int, vocabulary: int) -> int:
-    """Writes blocks as they come and returns how many; six bytes per token where the numbers fit into two each."""
+    """Writes blocks as they come, six bytes per token where all numbers fit into two, and returns how many."""
     small = length <= np.iinfo(np.int16).max
     kinds = (
         np.dtype(np.uint16 if vocabulary <= 2**16 else np.int32),

@@ -30,9 +30,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         if not getattr(tokenizer, "is_fast", False):
-            raise ModelError(
-                f"tokenizer: {type(tokenizer).__name__} has no fast (tokenizers) form, which preparing data needs"
-            )
+            raise ModelError(f"tokenizer: {type(tokenizer).__name__} has no fast form, which preparing data needs")
         text = tokenizer.backend_tokenizer.to_str()
         self._machine = Tokenizer.from_str(text)
         self._machine.no_truncation()
@@ -44,8 +42,8 @@ class Encoder:
         if not probe or probe[-1] not in ends:
             if tokenizer.eos_token_id is None:
                 raise ModelError(
-                    f"tokenizer: {tokenizer.name_or_path or type(tokenizer).__name__} has no end-of-text token "
-                    "(eos_token), which separates documents"
+                    f"tokenizer: {tokenizer.name_or_path or type(tokenizer).__name__} has no "
+                    "end-of-text token (eos_token), which separates documents"
                 )
             self._end = [tokenizer.eos_token_id]
         self.vocabulary = len(tokenizer)

@@ -34,9 +34,7 @@ class Order:
         if size < 1:
             raise ValueError(f"an order needs at least one number, not {size}")
         self.size = size
-        self._half = max(
-            1, ((size - 1).bit_length() + 1) // 2
-        )  # bits per half; the domain is 4 ** half >= size
+        self._half = max(1, ((size - 1).bit_length() + 1) // 2)  # bits per half; the domain is 4 ** half >= size
         self._keys = [derive_seed(seed, "order", number) for number in range(ROUNDS)]
 
     def __len__(self) -> int:

@@ -87,14 +87,8 @@ def checked(text: str, where: str, what: str = "it is") -> str:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             found = ord(text[error.start])
-            reason = (
-                f"byte 0x{found - 0xDC00:02x}"
-                if 0xDC80 <= found <= 0xDCFF
-                else f"half a character, U+{found:04X}"
-            )
-            raise DataError(
-                f"{where}: {what} not valid UTF-8 text ({reason} at character {error.start})"
-            ) from None
+            reason = f"byte 0x{found - 0xDC00:02x}" if 0xDC80 <= found <= 0xDCFF else f"half a character, U+{found:04X}"
+            raise DataError(f"{where}: {what} not valid UTF-8 text ({reason} at character {error.start})") from None
     return text
 
 

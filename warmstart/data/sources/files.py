@@ -104,12 +104,8 @@ class Files(Source):
             except DataError as error:
                 on_bad_row(error)
 
-    def _table(
-        self, path: Path, file: IO[bytes], delimiter: str, on_bad_row: OnBadRow
-    ) -> Iterator[tuple[int, str]]:
-        csv.field_size_limit(
-            min(sys.maxsize, 2**31 - 1)
-        )  # the module's own limit, 131072, is below many documents
+    def _table(self, path: Path, file: IO[bytes], delimiter: str, on_bad_row: OnBadRow) -> Iterator[tuple[int, str]]:
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the module's own limit, 131072, is below many documents
         reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
         header = next(reader, None)
         if header is None:

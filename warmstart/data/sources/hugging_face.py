@@ -35,8 +35,8 @@ class HuggingFace(Source):
         if names is not None:
             if self.column not in names:
                 raise DataError(
-                    f"hugging-face '{self.path}': there is no column '{self.column}'{nearest(self.column, names)}; "
-                    f"columns: {', '.join(names[:8])}"
+                    f"hugging-face '{self.path}': there is no column '{self.column}'"
+                    f"{nearest(self.column, names)}; columns: {', '.join(names[:8])}"
                 )
             data = data.select_columns([self.column])
         for number, row in enumerate(self._iterate(data)):
@@ -57,9 +57,7 @@ class HuggingFace(Source):
             return digest("hugging-face", settings, content)
         import datasets
 
-        builder = self._ask(
-            lambda: datasets.load_dataset_builder(self.path, self.subset, revision=self.revision)
-        )
+        builder = self._ask(lambda: datasets.load_dataset_builder(self.path, self.subset, revision=self.revision))
         return digest("hugging-face", self.path, settings, str(builder.hash), str(builder.config.version))
 
     def _load(self) -> Any:
@@ -67,9 +65,7 @@ class HuggingFace(Source):
         import datasets
 
         folder = self._folder()
-        if folder is not None and any(
-            (folder / name).is_file() for name in ("state.json", "dataset_dict.json")
-        ):
+        if folder is not None and any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
             saved = self._ask(lambda: datasets.load_from_disk(str(folder)))
             if isinstance(saved, datasets.DatasetDict):
                 if self.split not in saved:
@@ -96,9 +92,7 @@ class HuggingFace(Source):
         if folder.is_dir():
             return folder
         if self.path.startswith(("/", ".", "~")) or folder.is_file():
-            raise DataError(
-                f"hugging-face: there is no folder '{self.path}' (for single files use the source 'files')"
-            )
+            raise DataError(f"hugging-face: there is no folder '{self.path}' (for single files use the source 'files')")
         return None
 
     def _iterate(self, data: Iterable[Row]) -> Iterator[Row]:

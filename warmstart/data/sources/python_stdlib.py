@@ -33,9 +33,7 @@ class PythonStdlib(Source):
     """The running interpreter's standard library, one document per file; `id` is the path inside it."""
 
     type: Literal["python-stdlib"] = "python-stdlib"
-    tests: bool = Field(
-        False, description="Also read the library's own tests, where the distribution ships them."
-    )
+    tests: bool = Field(False, description="Also read the library's own tests, where the distribution ships them.")
 
     def rows(self, on_bad_row: OnBadRow = raise_error) -> Iterator[Row]:
         for path in self._files():

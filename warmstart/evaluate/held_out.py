@@ -1,0 +1,122 @@
+"""Loss on held-out documents, with the same blocks and the same masks at every evaluation.
+
+The corruption of the objective is drawn from the run's seed and the batch's number alone, so that two
+evaluations, and two arms of a study at one seed, differ by their models and by nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from warmstart.data.batch.blocks import Blocks
+from warmstart.evaluate import Evaluator, Subject
+from warmstart.objectives import Row
+from warmstart.randomness import numpy_generator
+
+
+@dataclass
+class _Sums:
+    """Nats, targets and right guesses, added up."""
+
+    nats: float = 0.0
+    targets: int = 0
+    right: int = 0
+
+    def add(self, other: _Sums) -> None:
+        self.nats += other.nats
+        self.targets += other.targets
+        self.right += other.right
+
+    @property
+    def loss(self) -> float:
+        return self.nats / self.targets if self.targets else math.nan
+
+
+class HeldOut(Evaluator):
+    """`validation/loss` (nats per target), `/perplexity`, `/bits_per_byte`, `/accuracy`, and the loss of
+    each source.
+
+    Bits per byte is the loss in bits over the bytes of an average held-out token: comparable between
+    tokenizers for a causal model; for a masked one it is a rate per hidden token, not the length of a code.
+    """
+
+    type: Literal["held-out"] = "held-out"
+    tokens: Annotated[int, Field(gt=0)] = Field(65536, description="Read at most so many tokens (at least one block).")
+    batch_size: Annotated[int, Field(gt=0)] = Field(32, description="Blocks per batch.")
+
+    def evaluate(self, subject: Subject) -> dict[str, float]:
+        chosen = [self._rows(blocks, subject.data.validation) for blocks in subject.data.validation]
+        total = _Sums()
+        values: dict[str, float] = {}
+        number = 0
+        with _evaluation(subject.model) as logits:
+            for name, blocks, rows in zip(subject.data.source_names, subject.data.validation, chosen, strict=True):
+                sums = _Sums()
+                for start in range(0, len(rows), self.batch_size):
+                    batch = [blocks[row] for row in rows[start : start + self.batch_size]]
+                    sums.add(_measure(subject, batch, number, logits))
+                    number += 1
+                total.add(sums)
+                if len(chosen) > 1 and rows:
+                    values[f"validation/{name}/loss"] = sums.loss
+        return {
+            "validation/loss": total.loss,
+            "validation/perplexity": math.exp(min(total.loss, 700.0)),
+            "validation/bits_per_byte": total.loss / math.log(2) / subject.data.bytes_per_token,
+            "validation/accuracy": total.right / max(total.targets, 1),
+        } | values
+
+    def _rows(self, blocks: Blocks, all_blocks: list[Blocks]) -> list[int]:
+        """Evenly spaced blocks: as many as this source's share of the tokens allows, at least one if it has any."""
+        if not len(blocks):
+            return []
+        available = sum(len(other) for other in all_blocks)
+        wanted = max(1, self.tokens // blocks.length * len(blocks) // available)
+        count = min(wanted, len(blocks))
+        return [place * len(blocks) // count for place in range(count)]
+
+
+def _measure(subject: Subject, rows: list[Row], number: int, logits: list[torch.Tensor]) -> _Sums:
+    """One batch; `logits` receives what the model gave."""
+    generator = numpy_generator(subject.seed, "held-out", number)
+    batch = subject.objective.collate(rows, subject.tokenizer, generator)
+    device = next(subject.model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=subject.precision == "bf16"):
+        loss = subject.objective.loss(subject.model, batch)
+    labels = batch["labels"]
+    right = (logits.pop().argmax(dim=-1) == labels).sum()  # a position without a target holds -100, never a guess
+    targets = int(loss.targets)
+    return _Sums(float(loss.total) * targets, targets, int(right))
+
+
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """The model in evaluation mode without gradients, each of its outputs' logits put on a list; then as it
+    was.
+
+    The logits are overheard, so that the accuracy costs no second pass and objectives need not hand them out.
+    """
+    heard: list[torch.Tensor] = []
+
+    def hear(module: nn.Module, inputs: Any, output: Any) -> None:
+        heard[:] = [output.logits]
+
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    hook = model.register_forward_hook(hear)
+    try:
+        with torch.no_grad():
+            yield heard
+    finally:
+        hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
