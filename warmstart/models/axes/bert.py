@@ -88,5 +88,6 @@ ROBERTA = Table(
         norm="lm_head.layer_norm",
     ),
     renames=_RENAMES,
+    positions_after_padding=True,
     unsupported=_UNSUPPORTED,
 )

@@ -109,6 +109,7 @@ class Table:
         mlp_ratio: the size of the MLP as a multiple of the width when its field is None.
         scaled_writers: the family starts its writers smaller, by 1 / sqrt(2 * depth).
         renames: pieces of names in older checkpoint files, and what they are called now; applied in order.
+        positions_after_padding: the first token's position is `pad_token_id + 1`, not 0 (RoBERTa).
         unsupported: configuration flags under which the model has weights or scales that the table leaves out.
     """
 
@@ -124,6 +125,7 @@ class Table:
     mlp_ratio: int | None = None
     scaled_writers: bool = False
     renames: tuple[tuple[str, str], ...] = ()
+    positions_after_padding: bool = False
     unsupported: tuple[str, ...] = ()
 
     @cached_property
