@@ -1,10 +1,10 @@
 """Surgery checks itself: the old and the new model side by side on the same tokens.
 
-What is compared are the logits (of a model without a head: the old entries of its last hidden state), in evaluation mode.
-A promise to keep the function *exactly* allows the largest difference to be 1e-4 of the logits' spread in fp32. Sums in
-another order move logits by about 1e-6 of it, a few times that in deep models; the smallest real mistake that we know
-(uneven copies of one residual entry) moves them by more than 1e-2. Weights stored in half precision are rounded once more
-by surgery, so for them the limit is eight units in the last place of their type.
+What is compared are the logits (of a model without a head: the old entries of its last hidden state), in evaluation
+mode. A promise to keep the function *exactly* allows the largest difference to be 1e-4 of the logits' spread in
+fp32. Sums in another order move logits by about 1e-6 of it, a few times that in deep models; the smallest real
+mistake that we know (uneven copies of one residual entry) moves them by more than 1e-2. Weights stored in half
+precision are rounded once more by surgery, so for them the limit is eight units in the last place of their type.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def compare(
     """Both models on the same inputs.
 
     Args:
-        tokens: token ids `(tokens,)` or `(rows, tokens)`, or pixel values `(rows, channels, height, width)` for an image
-            model; drawn from `seed` where none are given.
+        tokens: token ids `(tokens,)` or `(rows, tokens)`, or pixel values `(rows, channels, height, width)` for an
+            image model; drawn from `seed` where none are given.
         promise: what the surgery promised.
 
     Raises:
@@ -67,9 +67,7 @@ def compare(
     return judge(zip(outputs(old, inputs), outputs(new, inputs), strict=True), promise, old.dtype)
 
 
-def judge(
-    pairs: Iterator[tuple[torch.Tensor, torch.Tensor]], promise: Promise, stored: torch.dtype
-) -> Difference:
+def judge(pairs: Iterator[tuple[torch.Tensor, torch.Tensor]], promise: Promise, stored: torch.dtype) -> Difference:
     """The difference of pairs of outputs, old and new, row by row.
 
     Args:
@@ -128,19 +126,16 @@ def outputs(model: PreTrainedModel, inputs: list[dict[str, torch.Tensor]]) -> It
             given = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in row.items()}
             with torch.no_grad():
                 result = model(**{k: v.to(model.device) for k, v in given.items()})
-            found = (
-                getattr(result, name, None) for name in ("logits", "prediction_logits", "last_hidden_state")
-            )
+            found = (getattr(result, name, None) for name in ("logits", "prediction_logits", "last_hidden_state"))
             yield next(value for value in found if value is not None)
     finally:
         model.train(training)
 
 
 def real_tokens(folder: Path, count: int = 128) -> torch.Tensor | None:
-    """Token ids `(tokens,)` of a real text (a module of the standard library); None where the folder has no tokenizer."""
+    """Token ids `(tokens,)` of a text of the standard library; None where the folder has no tokenizer."""
     if not any(
-        (folder / name).is_file()
-        for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
     ):
         return None
     try:

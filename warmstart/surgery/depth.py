@@ -1,11 +1,13 @@
 """Depth maps: which old block each new block copies, and which new blocks start as the identity.
 
 - `stack`: the old blocks over and over, the remainder from the top (StackBERT, bert2BERT): 3 -> 8 is 0 1 2 0 1 2 1 2.
-- `interleave`: each block beside its copies: block l copies l * old // new (AquilaMoE's interpolation): 3 -> 6 is 0 0 1 1 2 2.
-- `identity`: interleaved too, but a block's copies start with their output projections at zero, so that they add nothing to
-  the residual stream. In a pre-norm model that keeps the function exactly; in a post-norm one the new blocks still
-  normalise the stream twice more, so it does so only approximately. New blocks lie right above the block that they
-  copy: there their inputs look like what their weights were trained on, and all parts of the model grow alike.
+- `interleave`: each block beside its copies, block l copies l * old // new (AquilaMoE's interpolation): 3 -> 6 is
+  0 0 1 1 2 2.
+- `identity`: interleaved too, but a block's copies start with their output projections at zero, so that they add
+  nothing to the residual stream. In a pre-norm model that keeps the function exactly; in a post-norm one the new
+  blocks still normalise the stream twice more, so it does so only approximately. New blocks lie right above the
+  block that they copy: there their inputs look like what their weights were trained on, and all parts of the model
+  grow alike.
 """
 
 from __future__ import annotations

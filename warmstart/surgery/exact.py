@@ -2,36 +2,39 @@
 
 Let D be the old width, D' the new one, r = D / D'.
 
-**Heads and MLP neurons** (all architectures, any number). A new neuron is a copy of an old one k. The copies make the
-same value, so a reader that gives them the weights s_1 w, s_2 w, ... with s_1 + s_2 + ... = 1 gets what it got before.
-FPI takes equal shares, and the copies stay equal for ever. Here the shares are drawn anew for every weight, so the copies
-get gradients in different directions. (Different for every weight, not one share per neuron: a common factor would cancel
-in Adam's update.)
+**Heads and MLP neurons** (all architectures, any number). A new neuron is a copy of an old one k. The copies make
+the same value, so a reader that gives them the weights s_1 w, s_2 w, ... with s_1 + s_2 + ... = 1 gets what it got
+before. FPI takes equal shares, and the copies stay equal for ever. Here the shares are drawn anew for every weight,
+so the copies get gradients in different directions. (Different for every weight, not one share per neuron: a common
+factor would cancel in Adam's update.)
 
 **The residual width, pre-norm.** The stream x is only ever read through a norm, which we can correct.
 
-- LayerNorm: let every new entry hold m, the mean of the old entries: x' = [x, m, ..., m]. All that is written into the
-  stream is linear in its output dimension, so it is enough that the new columns of every writer, bias and embedding are
-  the mean of its old ones. The mean of x' is m, its variance is r var(x). With gamma' = sqrt(r) gamma and eps' = r eps,
+- LayerNorm: let every new entry hold m, the mean of the old entries: x' = [x, m, ..., m]. All that is written into
+  the stream is linear in its output dimension, so it is enough that the new columns of every writer, bias and
+  embedding are the mean of its old ones. The mean of x' is m, its variance is r var(x). With gamma' = sqrt(r) gamma
+  and eps' = r eps,
 
       (x - m) sqrt(r) gamma / sqrt(r var + r eps) + beta = (x - m) gamma / sqrt(var + eps) + beta:
 
   the old entries leave the norm unchanged, the new ones leave it as 0 * gamma' + beta' = 0 with beta' = 0.
-- RMSNorm: let the new entries be 0. The mean square of x' is r times that of x, and the same w' = sqrt(r) w, eps' = r eps
-  give the same output, with 0 in the new entries.
+- RMSNorm: let the new entries be 0. The mean square of x' is r times that of x, and the same w' = sqrt(r) w,
+  eps' = r eps give the same output, with 0 in the new entries.
 
-So every reader, a tied or untied output head included, sees the old values and zeros, and its weights for the new entries
-are free: they are drawn at random, which is what lets the new entries learn different things. (A tied head's new columns
-are the embedding's; they meet zeros.) A norm over each head's queries and keys (Qwen3) shares eps: the projections before
-it are scaled by sqrt(r), so that there too the mean square, eps and the square of the output keep their proportion.
+So every reader, a tied or untied output head included, sees the old values and zeros, and its weights for the new
+entries are free: they are drawn at random, which is what lets the new entries learn different things. (A tied
+head's new columns are the embedding's; they meet zeros.) A norm over each head's queries and keys (Qwen3) shares
+eps: the projections before it are scaled by sqrt(r), so that there too the mean square, eps and the square of the
+output keep their proportion.
 
-**The residual width, post-norm (BERT).** Here the stream *is* the output of a norm, x = gamma * n + beta, and is added to
-and normalised again. To keep the next norm's statistics, new entries would have to hold the mean of gamma * n + beta,
-which changes with the input; but a norm can put only beta' + gamma' * (what was normalised) there, and for entries that
-held the mean before, that is the constant beta'. Copies keep mean and variance only if every entry has equally many:
-so exactly the integer ratios are possible, by equal copies, which readers take in unequal shares.
+**The residual width, post-norm (BERT).** Here the stream *is* the output of a norm, x = gamma * n + beta, and is
+added to and normalised again. To keep the next norm's statistics, new entries would have to hold the mean of
+gamma * n + beta, which changes with the input; but a norm can put only beta' + gamma' * (what was normalised) there, and
+for entries that held the mean before, that is the constant beta'. Copies keep mean and variance only if every entry
+has equally many: so exactly the integer ratios are possible, by equal copies, which readers take in unequal shares.
 
-Sources: LEMON (arXiv 2310.07999) for the idea of lossless expansion by padding and unequal shares; the derivation is ours.
+Sources: LEMON (arXiv 2310.07999) for the idea of lossless expansion by padding and unequal shares; the derivation
+is ours.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from warmstart.surgery.width import Piece
 
 
 def by_shares(piece: Piece) -> torch.Tensor:
-    """Copies along every dimension, read in random shares that sum to 1 (heads, MLP; the width of post-norm models)."""
+    """Copies along every dimension, read in random shares that sum to 1 (heads, MLP; a post-norm model's width)."""
     new = piece.tensor
     for dimension, m in enumerate(piece.maps):
         if m is not None:

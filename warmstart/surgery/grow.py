@@ -12,8 +12,8 @@
 
 Growing is architecture-blind: everything it knows about a model is the model's table in `warmstart/models/axes`.
 
-Source: bert2BERT (arXiv 2110.07143), AquilaMoE (arXiv 2408.06567) for grouped-query heads and interleaved depth, LEMON
-(arXiv 2310.07999) for the exact mode.
+Source: bert2BERT (arXiv 2110.07143), AquilaMoE (arXiv 2408.06567) for grouped-query heads and interleaved depth,
+LEMON (arXiv 2310.07999) for the exact mode.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Grow(Surgery):
                 setattr(grown, table.fields.eps, eps * old.width / new.width)
             elif new.width % old.width:
                 raise ModelError(
-                    f"to.{table.fields.width}: {old.width} -> {new.width} cannot be exact in a {config.model_type} model: "
-                    f"its residual stream is itself normalised, so that every entry needs equally many copies; use a "
+                    f"to.{table.fields.width}: {old.width} -> {new.width} cannot be exact in a {config.model_type} "
+                    f"model: its residual stream is itself normalised, so that every entry needs equally many copies; use a "
                     f"multiple of {old.width}, or width: fpi"
                 )
         return grown
@@ -174,12 +174,8 @@ def _folder(model: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
-            str(model), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-        )
+        found = snapshot_download(str(model), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"])
     except Exception as error:  # the hub's client raises many kinds
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"there is no model folder '{model}', nor can it be fetched from the hub: {line}"
-        ) from error
+        raise ModelError(f"there is no model folder '{model}', nor can it be fetched from the hub: {line}") from error
     return Path(found)

@@ -1,9 +1,9 @@
 """Index maps: which old entry each new entry of a dimension stands for.
 
-Every way of widening starts from the same question, so the answer is one small object, `Map`. Maps of single axes are
-made once per model (the residual width) or once per block (heads, MLP) and then fitted to a tensor's dimensions: heads
-become runs of `head_dim` entries, and the axes of a fused dimension (GPT-2's q, k, v) are laid one after the other. So
-nothing that widens a tensor needs to know about heads or about fused weights.
+Every way of widening starts from the same question, so the answer is one small object, `Map`. Maps of single axes
+are made once per model (the residual width) or once per block (heads, MLP) and then fitted to a tensor's
+dimensions: heads become runs of `head_dim` entries, and the axes of a fused dimension (GPT-2's q, k, v) are laid
+one after the other. So nothing that widens a tensor needs to know about heads or about fused weights.
 
 Source: bert2BERT (arXiv 2110.07143), the mapping functions g; grouped-query heads as in AquilaMoE (arXiv 2408.06567).
 """
@@ -65,9 +65,7 @@ class Map:
 def spread(old: int, new: int, mapping: Spread, generator: torch.Generator) -> Map:
     """The originals first, then copies: in turn (balanced) or each drawn uniformly (random)."""
     extra = (
-        torch.arange(old, new) % old
-        if mapping == "balanced"
-        else torch.randint(old, (new - old,), generator=generator)
+        torch.arange(old, new) % old if mapping == "balanced" else torch.randint(old, (new - old,), generator=generator)
     )
     return Map(torch.cat([torch.arange(old), extra]), torch.arange(new) >= old)
 
@@ -102,10 +100,11 @@ def axis_maps(
 ) -> dict[Axis, Map]:
     """The maps of all axes that may grow, for one block of the source (or, with `layer=None`, outside the blocks).
 
-    The width's map is one for the whole model, whatever the layer: all blocks read and write the same residual stream.
+    The width's map is one for the whole model, whatever the layer: all blocks read and write the same residual
+    stream.
 
-    Where the numbers of key/value heads are equal, they are groups, and query heads grow inside each group (their order
-    stays group-major); where key/value heads grow, there is one for each query head, and they grow together.
+    Where the numbers of key/value heads are equal, they are groups, and query heads grow inside each group (their
+    order stays group-major); where key/value heads grow, there is one for each query head, and they grow together.
     """
     where = () if layer is None else (layer,)
     together = old.kv_heads != new.kv_heads

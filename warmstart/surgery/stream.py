@@ -1,8 +1,9 @@
 """Growing a checkpoint from folder to folder, tensor by tensor, in the memory of a few tensors.
 
-The header of a safetensors file lists every tensor's type, shape and place, and a grown tensor's shape is known from the
-configuration alone. So the new files' headers are written first and their bytes follow one tensor at a time; an old
-tensor is mapped only while it is needed. The price: a tensor that two new ones need (a copied block) is read twice.
+The header of a safetensors file lists every tensor's type, shape and place, and a grown tensor's shape is known
+from the configuration alone. So the new files' headers are written first and their bytes follow one tensor at a
+time; an old tensor is mapped only while it is needed. The price: a tensor that two new ones need (a copied block)
+is read twice.
 """
 
 from __future__ import annotations
@@ -207,9 +208,7 @@ def read_model_folder(folder: Path) -> tuple[PretrainedConfig, type[PreTrainedMo
     name = (config.architectures or ["?"])[0]
     kind = getattr(transformers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
-        raise ModelError(
-            f"{folder / 'config.json'}: transformers has no model class '{name}' (field 'architectures')"
-        )
+        raise ModelError(f"{folder / 'config.json'}: transformers has no model class '{name}' (field 'architectures')")
     return config, kind
 
 
@@ -237,9 +236,7 @@ def _covered(old: Checkpoint, shell: PreTrainedModel, plan: Plan) -> tuple[list[
         )
     missing = [needed[bare] for bare in needed if bare not in present]
     if missing:
-        raise ModelError(
-            f"the checkpoint lacks {len(missing)} weights of a {type(shell).__name__}, e.g. {missing[0]}"
-        )
+        raise ModelError(f"the checkpoint lacks {len(missing)} weights of a {type(shell).__name__}, e.g. {missing[0]}")
     for bare, name in present.items():
         if bare in needed:
             table.get(name)
@@ -247,23 +244,17 @@ def _covered(old: Checkpoint, shell: PreTrainedModel, plan: Plan) -> tuple[list[
     return names, [name for bare, name in present.items() if bare != head and table.find(name) is None]
 
 
-def _layout(
-    old: Checkpoint, names: Iterable[str], grown_shell: PreTrainedModel, plan: Plan
-) -> dict[str, Spec]:
+def _layout(old: Checkpoint, names: Iterable[str], grown_shell: PreTrainedModel, plan: Plan) -> dict[str, Spec]:
     """Every tensor of the new files: what lies outside the blocks first, then block by block."""
     table = plan.table
-    shapes = {
-        table.bare(name): tuple(p.shape) for name, p in grown_shell.named_parameters(remove_duplicate=False)
-    }
+    shapes = {table.bare(name): tuple(p.shape) for name, p in grown_shell.named_parameters(remove_duplicate=False)}
     layout: dict[tuple[int, str], Spec] = {}
     for name in names:
         found = table.get(name)
         if found.layer is None:
             new_names = [(-1, name)]
         else:
-            new_names = [
-                (new, found.at(new)) for new, source in enumerate(plan.depth.source) if source == found.layer
-            ]
+            new_names = [(new, found.at(new)) for new, source in enumerate(plan.depth.source) if source == found.layer]
         for layer, new_name in new_names:
             shape = shapes.get(table.bare(new_name)) or plan.shape(name, old.specs[name].shape)
             layout[layer, new_name] = Spec(old.specs[name].dtype, shape)
@@ -279,11 +270,7 @@ def _write(folder: Path, layout: Mapping[str, Spec], make: Callable[[str], torch
         shards[-1][name] = spec
     place: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
-        file = (
-            "model.safetensors"
-            if len(shards) == 1
-            else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        )
+        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         write_file(folder / file, shard, make)
         place |= dict.fromkeys(shard, file)
     if len(shards) > 1:
@@ -311,7 +298,7 @@ def write_file(path: Path, specs: Mapping[str, Spec], make: Callable[[str], torc
         for name, spec in specs.items():
             tensor = make(name)
             assert (tensor.dtype, tuple(tensor.shape)) == (spec.dtype, spec.shape), (name, tensor.shape, spec)
-            file.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
             del tensor
 
 
@@ -324,4 +311,4 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _load(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
-    return kind.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)  # type: ignore[no-any-return]
+    return kind.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)

@@ -1,8 +1,8 @@
 """From `to: {hidden_size: 512, ...}` to the configuration of the grown model, with every check.
 
 Sizes may be named in the model's own words (`n_embd`), in those of transformers (`hidden_size`), or in general ones
-(`width`, `depth`, `heads`, `kv_heads`, `mlp`). Sizes that are not named follow where there is only one sensible value:
-heads keep their size, so that a wider model has more of them; the MLP keeps its ratio to the width.
+(`width`, `depth`, `heads`, `kv_heads`, `mlp`). Sizes that are not named follow where there is only one sensible
+value: heads keep their size, so that a wider model has more of them; the MLP keeps its ratio to the width.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from warmstart.surgery.depth import Depth, depth_map
 GENERAL = ("width", "depth", "heads", "kv_heads", "mlp")
 
 
-def target_config(
-    config: PretrainedConfig, table: Table, to: Mapping[str, int], depth: Depth
-) -> PretrainedConfig:
+def target_config(config: PretrainedConfig, table: Table, to: Mapping[str, int], depth: Depth) -> PretrainedConfig:
     """The grown model's configuration; `config` is not changed.
 
     Args:
@@ -46,26 +44,20 @@ def target_config(
     for name in names.per_layer:
         entries = getattr(config, name, None)
         if entries is not None:
-            setattr(
-                grown, name, [entries[source] for source in depth_map(old.depth, new.depth, depth).source]
-            )
+            setattr(grown, name, [entries[source] for source in depth_map(old.depth, new.depth, depth).source])
     try:
         if hasattr(grown, "validate"):
             grown.validate()
     except Exception as error:  # huggingface_hub raises kinds of its own
         line = str(error).strip().splitlines()[-1].strip()
-        raise ModelError(
-            f"to: transformers refuses the grown {config.model_type} configuration: {line}"
-        ) from error
+        raise ModelError(f"to: transformers refuses the grown {config.model_type} configuration: {line}") from error
     return grown
 
 
 def _asked(config: PretrainedConfig, table: Table, to: Mapping[str, int]) -> dict[str, int]:
     """The sizes asked for, by their general names."""
     own = {getattr(table.fields, name): name for name in GENERAL if getattr(table.fields, name)}
-    aliases = {
-        alias: own[name] for alias, name in getattr(config, "attribute_map", {}).items() if name in own
-    }
+    aliases = {alias: own[name] for alias, name in getattr(config, "attribute_map", {}).items() if name in own}
     known = {name: name for name in GENERAL} | aliases | own
     asked: dict[str, int] = {}
     for name, value in to.items():
@@ -109,13 +101,13 @@ def _complete(config: PretrainedConfig, table: Table, old: Sizes, asked: Mapping
             heads, rest = divmod(width, old.head_dim)
             if rest:
                 raise ModelError(
-                    f"to.{field('width')}: {width} is not a multiple of the head size {old.head_dim}, which growing keeps"
-                    + ("" if coupled else f"; give {field('heads')} too")
+                    f"to.{field('width')}: {width} is not a multiple of the head size {old.head_dim}, which growing "
+                    "keeps" + ("" if coupled else f"; give {field('heads')} too")
                 )
     elif coupled and heads * old.head_dim != width:
         raise ModelError(
-            f"to.{field('heads')}: {heads} heads in a width of {width} would change the head size {old.head_dim}, which "
-            f"growing keeps; use {width / old.head_dim:g} heads or a width of {heads * old.head_dim}"
+            f"to.{field('heads')}: {heads} heads in a width of {width} would change the head size {old.head_dim}, "
+            f"which growing keeps; use {width / old.head_dim:g} heads or a width of {heads * old.head_dim}"
         )
     kv_heads = asked.get("kv_heads")
     if kv_heads is None:
@@ -125,9 +117,7 @@ def _complete(config: PretrainedConfig, table: Table, old: Sizes, asked: Mapping
             f"to.{field('kv_heads')}: growing keeps the {old.kv_heads} groups of key and value heads, found {kv_heads}"
         )
     if heads % kv_heads:
-        raise ModelError(
-            f"to.{field('heads')}: {heads} is not a multiple of the {kv_heads} key and value heads"
-        )
+        raise ModelError(f"to.{field('heads')}: {heads} is not a multiple of the {kv_heads} key and value heads")
     mlp = asked.get("mlp")
     if mlp is None:
         explicit = getattr(config, table.fields.mlp) is not None

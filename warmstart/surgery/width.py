@@ -1,12 +1,13 @@
 """Ways to widen one tensor: function-preserving copies (FPI), borrowed neurons (AKI), a corner copy, random weights.
 
-Each is a short function of a `Piece`: one weight of one block, the same weight of the block above, and the maps of its
-dimensions. The rule they share: a layer sums over its *input* dimension, so what is copied there is divided by its number
-of copies; what is copied along the output dimension is copied as it is.
+Each is a short function of a `Piece`: one weight of one block, the same weight of the block above, and the maps of
+its dimensions. The rule they share: a layer sums over its *input* dimension, so what is copied there is divided by
+its number of copies; what is copied along the output dimension is copied as it is.
 
-FPI preserves the function where all residual entries have the same number of copies; its price is that copies stay equal
-for ever (they get equal gradients). AKI breaks that symmetry by taking the new neurons from the block above; its price is
-a worse start. `exact.py` has the third way, which keeps the function at any ratio and breaks the symmetry too.
+FPI preserves the function where all residual entries have the same number of copies; its price is that copies stay
+equal for ever (they get equal gradients). AKI breaks that symmetry by taking the new neurons from the block above;
+its price is a worse start. `exact.py` has the third way, which keeps the function at any ratio and breaks the
+symmetry too.
 
 Source: bert2BERT (arXiv 2110.07143), function-preserving and advanced knowledge initialisation; Net2Net (1511.05641).
 """
@@ -64,8 +65,8 @@ def aki(piece: Piece, variant: Variant) -> torch.Tensor:
 
     - `columns`: the equation read literally: the new *output* neurons of every matrix, with their biases, are the
       block above's, expanded along their input by its own maps.
-    - `paired`: the residual stream is widened by FPI; new heads and MLP neurons come from the block above, each with its
-      incoming and its outgoing weights.
+    - `paired`: the residual stream is widened by FPI; new heads and MLP neurons come from the block above, each
+      with its incoming and its outgoing weights.
     """
     new = fpi(piece)
     weight = piece.weight
@@ -101,12 +102,12 @@ def direct(piece: Piece) -> torch.Tensor:
 
 def random(piece: Piece) -> torch.Tensor:
     """A new weight as a model of the family would start with (a baseline: nothing is kept)."""
-    like = {"dtype": piece.tensor.dtype}
+    dtype = piece.tensor.dtype
     if piece.weight.role in ("matrix", "embedding"):
-        return torch.empty(piece.shape, **like).normal_(0.0, piece.std, generator=piece.generator)
+        return torch.empty(piece.shape, dtype=dtype).normal_(0.0, piece.std, generator=piece.generator)
     if piece.weight.role == "norm_weight":
-        return torch.ones(piece.shape, **like)
-    return torch.zeros(piece.shape, **like)
+        return torch.ones(piece.shape, dtype=dtype)
+    return torch.zeros(piece.shape, dtype=dtype)
 
 
 def with_noise(piece: Piece, new: torch.Tensor, noise: float) -> torch.Tensor:

@@ -14,38 +14,38 @@ from warmstart.models.axes import TABLES, Table, table_for
 from warmstart.models.axes.table import Axis
 
 # Primes wherever a size may be anything, so that no product of two sizes is a third one.
-GPT2 = dict(n_embd=35, n_head=5, n_layer=3, n_inner=61, vocab_size=101, n_positions=29, num_labels=13)
-GPT2 |= dict(bos_token_id=0, eos_token_id=0)
-LLAMA = dict(
-    hidden_size=42,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    head_dim=14,
-    intermediate_size=61,
-    num_hidden_layers=3,
-    vocab_size=101,
-    num_labels=13,
-)
-BERT = dict(
-    hidden_size=35,
-    num_attention_heads=5,
-    intermediate_size=61,
-    num_hidden_layers=3,
-    vocab_size=101,
-    max_position_embeddings=29,
-    type_vocab_size=3,
-    num_labels=13,
-)
-VIT = dict(
-    hidden_size=35,
-    num_attention_heads=5,
-    intermediate_size=61,
-    num_hidden_layers=3,
-    image_size=20,
-    patch_size=4,
-    num_labels=13,
-    pooler_output_size=17,
-)
+GPT2 = {"n_embd": 35, "n_head": 5, "n_layer": 3, "n_inner": 61, "vocab_size": 101, "n_positions": 29, "num_labels": 13}
+GPT2 |= {"bos_token_id": 0, "eos_token_id": 0}
+LLAMA = {
+    "hidden_size": 42,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 14,
+    "intermediate_size": 61,
+    "num_hidden_layers": 3,
+    "vocab_size": 101,
+    "num_labels": 13,
+}
+BERT = {
+    "hidden_size": 35,
+    "num_attention_heads": 5,
+    "intermediate_size": 61,
+    "num_hidden_layers": 3,
+    "vocab_size": 101,
+    "max_position_embeddings": 29,
+    "type_vocab_size": 3,
+    "num_labels": 13,
+}
+VIT = {
+    "hidden_size": 35,
+    "num_attention_heads": 5,
+    "intermediate_size": 61,
+    "num_hidden_layers": 3,
+    "image_size": 20,
+    "patch_size": 4,
+    "num_labels": 13,
+    "pooler_output_size": 17,
+}
 MODELS: list[tuple[str, str, dict[str, Any]]] = [
     ("gpt2", "GPT2LMHeadModel", GPT2),
     ("gpt2", "GPT2LMHeadModel", GPT2 | {"n_inner": None, "tie_word_embeddings": False}),
@@ -104,9 +104,7 @@ def test_every_weight_is_covered_once_and_every_axis_has_the_real_size(
     model = build(kind, name, settings)
     table = table_for(model.config)
     sizes = [
-        s
-        for axis in ("width", "heads", "kv_heads", "mlp", "head_dim")
-        if (s := table.sizes(model.config).along(axis))
+        s for axis in ("width", "heads", "kv_heads", "mlp", "head_dim") if (s := table.sizes(model.config).along(axis))
     ]
     named = dict(model.named_parameters(remove_duplicate=False))
     for full, parameter in named.items():
@@ -168,7 +166,7 @@ def test_writers_tied_weights_and_norms_are_in_the_table(kind: str) -> None:
 
 
 def test_the_input_dimension_is_the_one_that_the_layer_sums_over() -> None:
-    """Setting one entry of the input dimension to zero must change as many outputs as the weight has, and no more."""
+    """A one in one entry of the input must move the outputs by that entry's row of the weight."""
     for kind, name, settings in MODELS[:1] + MODELS[4:5] + MODELS[13:14] + MODELS[23:24]:
         config = AutoConfig.for_model(kind, **settings)
         model = getattr(transformers, name)(config)

@@ -20,9 +20,7 @@ from warmstart.models.axes.vit import VIT
 __all__ = ["TABLES", "Axis", "Fields", "Found", "Sizes", "Table", "Tied", "Weight", "table_for"]
 
 TABLES: dict[str, Table] = {
-    model_type: table
-    for table in (GPT2, LLAMA, QWEN3, BERT, ROBERTA, VIT)
-    for model_type in table.model_types
+    model_type: table for table in (GPT2, LLAMA, QWEN3, BERT, ROBERTA, VIT) for model_type in table.model_types
 }
 
 

@@ -1,9 +1,10 @@
 """What a table says: the meaning of every dimension of every weight of one architecture.
 
-An *axis* is a size that a model's configuration sets and that several weights share: the width of the residual stream,
-the attention heads, the neurons of the MLP, the vocabulary, ... Surgery never asks which architecture it has before it;
-it asks the table along which axes a weight runs, over which of its dimensions the layer sums (the *input* dimension),
-and what kind of weight it is. That is enough to widen, deepen, prune or merge any model that has a table.
+An *axis* is a size that a model's configuration sets and that several weights share: the width of the residual
+stream, the attention heads, the neurons of the MLP, the vocabulary, ... Surgery never asks which architecture it
+has before it; it asks the table along which axes a weight runs, over which of its dimensions the layer sums (the
+*input* dimension), and what kind of weight it is. That is enough to widen, deepen, prune or merge any model that
+has a table.
 
 Tables are data. The small functions at the end (`linear`, `layer_norm`, ...) only save repetition in them.
 """
@@ -46,8 +47,8 @@ class Weight:
         axes: the axes of each dimension of the tensor, in the tensor's order.
         role: what kind of weight it is. An embedding is a table of vectors that is looked up, never summed over.
         input: the dimension that the layer sums over; None where there is none (biases, norms, embeddings).
-        normed: its output goes through a norm over each head's dimensions (Qwen3's q and k), so its scale matters only
-            beside that norm's epsilon.
+        normed: its output goes through a norm over each head's dimensions (Qwen3's q and k), so that its scale
+            matters only beside that norm's epsilon.
     """
 
     axes: tuple[Dimension, ...]
@@ -95,8 +96,9 @@ class Tied:
 class Table:
     """All that surgery must know about one family of architectures.
 
-    Weight names are patterns without the base model's prefix (`transformer.`, `model.`, `bert.`), with `{layer}` for the
-    number of the layer. One table serves every class of the family: the bare model, and the model under any head.
+    Weight names are patterns without the base model's prefix (`transformer.`, `model.`, `bert.`), with `{layer}`
+    for the number of the layer. One table serves every class of the family: the bare model, and the model under any
+    head.
 
     Attributes:
         model_types: the `model_type`s of configurations that the table is for.
@@ -104,8 +106,8 @@ class Table:
         layers: the module path of the layer list in a class with a head, e.g. `transformer.h`.
         weights: every weight that a model of the family may have; not every model has all of them.
         writers: the projections of a block that write into the residual stream, without `.weight` / `.bias`.
-        pre_norm: True where a block normalises what it reads and adds to the raw stream; False where the stream itself
-            is normalised after every addition (BERT).
+        pre_norm: True where a block normalises what it reads and adds to the raw stream; False where the stream
+            itself is normalised after every addition (BERT).
         mlp_ratio: the size of the MLP as a multiple of the width when its field is None.
         scaled_writers: the family starts its writers smaller, by 1 / sqrt(2 * depth).
         renames: pieces of names in older checkpoint files, and what they are called now; applied in order.
@@ -131,8 +133,7 @@ class Table:
     @cached_property
     def _patterns(self) -> dict[str, re.Pattern[str]]:
         return {
-            name: re.compile(re.escape(name).replace(re.escape("{layer}"), r"(?P<layer>\d+)"))
-            for name in self.weights
+            name: re.compile(re.escape(name).replace(re.escape("{layer}"), r"(?P<layer>\d+)")) for name in self.weights
         }
 
     def bare(self, name: str) -> str:
