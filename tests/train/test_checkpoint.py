@@ -97,7 +97,7 @@ def test_really_full_disk(tmp_path: Path) -> None:
         assert state.step == 1
         assert [p.name for p in place.iterdir()] == ["step-00000001"]
     finally:
-        os.system(f"umount {place}")
+        os.system(f"umount -l {place}")
 
 
 @pytest.mark.slow

@@ -103,6 +103,7 @@ class Training:
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._peak = [group["lr"] for group in self.optimizer.param_groups]
         self._learning_rate = 0.0
+        self._clock = time.perf_counter()
         self._values: dict[str, float] = {}
         self._evaluated_at: int | None = None
         self._finished = False
