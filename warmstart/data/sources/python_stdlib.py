@@ -15,6 +15,7 @@ import os
 import platform
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -67,5 +68,6 @@ class PythonStdlib(Source):
         return sorted(found, key=lambda path: path.relative_to(_folder()).as_posix())
 
 
+@cache
 def _folder() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
