@@ -21,6 +21,7 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.errors import ModelError, StateError, UserError
@@ -73,9 +74,12 @@ def run(
         Interrupted: the run was asked to stop and has saved its state.
     """
     out = Path(out)
-    reporter = reporter or ConsoleReporter(console)
     text = resolved(recipe)
     processes = PartialState(cpu=all(resolve_device(s.train.device).type == "cpu" for s in recipe.stages))
+    if not processes.is_main_process:
+        reporter = Reporter()
+    reporter = reporter or ConsoleReporter(console)
+    disable_progress_bar()  # transformers' own bars would tear ours
     if processes.is_main_process:
         _open_folder(out, text, resume)
     processes.wait_for_everyone()

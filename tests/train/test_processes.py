@@ -1,0 +1,42 @@
+"""Several processes train the same model as one: same batches, same masks, same gradients but for rounding."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from corpora import tiny_recipe, write_corpus
+from safetensors.torch import load_file
+
+
+def run_with(processes: int, recipe: Path, out: Path) -> None:
+    launch = [sys.executable, "-m"]
+    if processes > 1:
+        launch += ["accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module"]
+    command = [*launch, "warmstart.cli", "run", str(recipe), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    raw: dict[str, Any] = tiny_recipe(write_corpus(tmp_path / "c.jsonl"), objective="masked", steps=8)
+    raw["stages"][0]["init"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    raw["stages"][0]["train"]["accumulate"] = 2
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(raw))
+    for processes in (1, 2):
+        run_with(processes, recipe, tmp_path / str(processes))
+    one, two = (load_file(tmp_path / str(n) / "stages/00-first/model/model.safetensors") for n in (1, 2))
+    assert set(one) == set(two)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-5)
