@@ -21,7 +21,7 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 from transformers import PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.errors import ModelError, StateError, UserError
@@ -79,7 +79,9 @@ def run(
     if not processes.is_main_process:
         reporter = Reporter()
     reporter = reporter or ConsoleReporter(console)
-    disable_progress_bar()  # transformers' own bars would tear ours
+    # transformers' own bars would tear ours, and its advice about padding is wrong for packed blocks, which have none
+    disable_progress_bar()
+    set_verbosity_error()
     if processes.is_main_process:
         _open_folder(out, text, resume)
     processes.wait_for_everyone()
