@@ -588,9 +588,7 @@ def test_a_study_by_its_slug():
     study = read_study("bert2bert", "smoke")
     assert isinstance(study, Study)
     assert read_study("weights/bert2bert", "smoke") == study
-    with pytest.raises(
-        RecipeError, match=r"no study 'bert2brt' \(did you mean 'bert2bert'\?\); studies: .*bert2bert"
-    ):
+    with pytest.raises(RecipeError, match=r"no study 'bert2brt' \(did you mean 'bert2bert'\?\); studies: .*bert2bert"):
         read_study("bert2brt")
     with pytest.raises(RecipeError, match=r"there is no file 'bert2bert.yaml'"):
         read_study("bert2bert.yaml")

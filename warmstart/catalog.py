@@ -47,9 +47,7 @@ class System:
         if not self.verdicts:
             return "not run"
         counts = Counter(self.verdicts.values()).most_common()
-        words = (
-            counts[0][0] if len(counts) == 1 else ", ".join(f"{verdict} {count}" for verdict, count in counts)
-        )
+        words = counts[0][0] if len(counts) == 1 else ", ".join(f"{verdict} {count}" for verdict, count in counts)
         return f"{words} ({self.scale})" if self.scale else words
 
 
@@ -103,14 +101,15 @@ def search(query: str = "") -> list[System]:
 
 
 def _alike(word: str, stem: str) -> bool:
-    return word == stem or (len(word) >= 3 and stem.startswith(word))
+    """Equal, or the one begins the other: `optim` finds `optimizer`, `grown` finds `grow`."""
+    return word == stem or (len(word) >= 3 and stem.startswith(word)) or (len(stem) >= 4 and word.startswith(stem))
 
 
 def _stems(text: str) -> list[str]:
-    """Lower-case words without common English endings: `growing`, `grows` and `grown` meet in `grow`."""
+    """Lower-case words without common English endings: `growing` and `grows` meet in `grow`."""
     result = []
     for word in re.findall(r"[a-z0-9]+", text.lower()):
-        for ending in ("ings", "ing", "ers", "er", "ies", "ied", "es", "ed", "s", "n"):
+        for ending in ("ings", "ing", "ers", "er", "ies", "ied", "es", "ed", "s"):
             if word.endswith(ending) and len(word) - len(ending) >= 4:
                 word = word.removesuffix(ending)
                 break
@@ -143,20 +142,14 @@ def _system(file: Path) -> System:
         ),
         claim=_claim(claim),
         scale=str(results.get("scale", "")),
-        verdicts={
-            arm: str(effect.get("verdict")) for arm, effect in effects.items() if effect.get("verdict")
-        },
+        verdicts={arm: str(effect.get("verdict")) for arm, effect in effects.items() if effect.get("verdict")},
     )
 
 
 def _claim(claim: Mapping[str, Any]) -> str:
     value = claim.get("value")
     amount = (
-        f" {100 * value:.3g} %"
-        if isinstance(value, float) and 0 < abs(value) < 1
-        else f" {value}"
-        if value
-        else ""
+        f" {100 * value:.3g} %" if isinstance(value, float) and 0 < abs(value) < 1 else f" {value}" if value else ""
     )
     where = f" ({claim['where']})" if claim.get("where") else ""
     return f"{claim.get('what', '')}{amount}{where}".strip()

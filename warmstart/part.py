@@ -119,9 +119,7 @@ class Part(BaseModel):
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         if not _is_contract(cls):
             return handler(schema)
         classes = parts(cls.room)
@@ -174,9 +172,7 @@ def parts(room: str) -> dict[str, type[Part]]:
         RecipeError: there is no such room, or an installed package's parts cannot be imported.
     """
     if room not in ROOM_PACKAGES:
-        raise RecipeError(
-            f"there is no room '{room}'{nearest(room, ROOM_PACKAGES)}; rooms: {', '.join(ROOM_PACKAGES)}"
-        )
+        raise RecipeError(f"there is no room '{room}'{nearest(room, ROOM_PACKAGES)}; rooms: {', '.join(ROOM_PACKAGES)}")
     _import_room(room)
     _import_installed()
     return dict(sorted(_parts.get(room, {}).items()))
@@ -203,7 +199,10 @@ def _import_room(room: str) -> None:
 
 @cache
 def _import_installed() -> None:
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+    found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    for room in ROOM_PACKAGES if found else ():  # ours first, so that a clash of names is blamed on the newcomer
+        _import_room(room)
+    for entry in found:
         package = entry.dist.name if entry.dist else "?"
         try:
             entry.load()

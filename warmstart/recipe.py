@@ -69,9 +69,7 @@ class Tokenizer(Form):
     @model_validator(mode="after")
     def _one(self) -> Tokenizer:
         if (self.train is None) == (self.load is None):
-            raise ValueError(
-                "give exactly one of 'train' (a vocabulary size) and 'load' (a folder or hub id)"
-            )
+            raise ValueError("give exactly one of 'train' (a vocabulary size) and 'load' (a folder or hub id)")
         return self
 
 
@@ -86,8 +84,7 @@ class Data(Form):
 
     # The tag says which of the two forms was meant, so that an error speaks of that form alone.
     source: Annotated[
-        Annotated[Source, Tag("one source")]
-        | Annotated[list[Source], Tag("list of sources"), Field(min_length=1)],
+        Annotated[Source, Tag("one source")] | Annotated[list[Source], Tag("list of sources"), Field(min_length=1)],
         Discriminator(lambda value: "list of sources" if isinstance(value, list) else "one source"),
     ]
     curate: list[Curation] = Field(default_factory=lambda: ["exact-duplicates"], validate_default=True)
@@ -99,9 +96,7 @@ class Data(Form):
         description="isolated: no token sees another document; joined: attention runs over the whole block.",
     )
     mix: Mix = Field("proportional", validate_default=True)
-    on_error: Literal["raise", "skip"] = Field(
-        "raise", description="What to do with a row that cannot be used."
-    )
+    on_error: Literal["raise", "skip"] = Field("raise", description="What to do with a row that cannot be used.")
     max_documents: Positive | None = Field(None, description="Read at most so many documents of each source.")
 
     @property
@@ -125,9 +120,7 @@ class Budget(Form):
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             found = "none" if not given else " and ".join(given)
-            raise ValueError(
-                f"a budget has exactly one of steps, tokens, flops, seconds, share; found {found}"
-            )
+            raise ValueError(f"a budget has exactly one of steps, tokens, flops, seconds, share; found {found}")
         return self
 
     @property
@@ -154,9 +147,7 @@ class Training(Form):
     optimizer: Optimizer = Field("adamw", validate_default=True)
     schedule: Schedule = Field("cosine", validate_default=True)
     trainable: Trainable = Field("all", validate_default=True)
-    save_every: Positive = Field(
-        200, description="Steps between saved states (also saved at the end and on Ctrl-C)."
-    )
+    save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
     log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")
     trackers: list[str] = Field(
@@ -193,9 +184,7 @@ class Stage(Form):
         None, alias="from", description="Start from a folder, a hub id, or a source of the study."
     )
     surgery: list[Surgery] = Field(default_factory=list)
-    tokenizer: Tokenizer | None = Field(
-        None, description="Default: the tokenizer that came with the weights."
-    )
+    tokenizer: Tokenizer | None = Field(None, description="Default: the tokenizer that came with the weights.")
     data: Data | None = None
     objective: Objective = Field("causal", validate_default=True)
     train: Training = Field(default_factory=Training)
@@ -205,9 +194,7 @@ class Stage(Form):
     @model_validator(mode="after")
     def _start(self) -> Stage:
         if self.init is not None and self.from_ is not None:
-            raise ValueError(
-                "a stage starts either from 'init' (new weights) or 'from' (existing weights), not both"
-            )
+            raise ValueError("a stage starts either from 'init' (new weights) or 'from' (existing weights), not both")
         return self
 
 
@@ -218,17 +205,13 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
         place = (*where, number)
         units = "steps, tokens, flops, seconds"
         if number == 0 and stage.init is None and stage.from_ is None:
-            problems.append(
-                (place, "the first stage needs 'init' (new weights) or 'from' (existing weights)")
-            )
+            problems.append((place, "the first stage needs 'init' (new weights) or 'from' (existing weights)"))
         if stage.data is None:
             problems.append((place, "'data' is missing"))
         if stage.budget is None:
             problems.append((place, f"'budget' is missing: one of {units} (or, in a study, compare.flops)"))
         elif stage.budget.unit == "share":
-            problems.append(
-                ((*place, "budget", "share"), "'share' has a meaning only in a study with compare.flops")
-            )
+            problems.append(((*place, "budget", "share"), "'share' has a meaning only in a study with compare.flops"))
         if stage.init is not None and stage.tokenizer is None:
             problems.append((place, "a new model needs a 'tokenizer' ('train' a size or 'load' one)"))
     names = [stage.name for stage in stages]
@@ -326,9 +309,7 @@ class Study(Form):
         problems: list[tuple[tuple[str | int, ...], str]] = []
         for number, arm in enumerate(self.compare.arms or []):
             if arm not in self.arms:
-                text = (
-                    f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
-                )
+                text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
                 problems.append((("compare", "arms", number), text))
         for group, members in (("arms", self.arms), ("sources", self.sources)):
             for name, stages in members.items():
@@ -351,9 +332,7 @@ class Study(Form):
         reference = self.compare.flops or known_totals[baseline]
         for arm, total in known_totals.items():
             if abs(total - reference) > 0.01 * reference:
-                text = (
-                    f"its stages' budgets add up to {total:.3g} FLOPs, not the {reference:.3g} of every arm"
-                )
+                text = f"its stages' budgets add up to {total:.3g} FLOPs, not the {reference:.3g} of every arm"
                 problems.append((("arms", arm), text))
         if problems:
             raise Misfit(problems)
@@ -401,10 +380,7 @@ def with_shared(raw: Any) -> Any:
     for group in ("sources", "arms"):
         if isinstance(raw.get(group), Mapping):
             result[group] = {
-                name: [
-                    merge(raw.get("shared", {}), stage) if isinstance(stage, Mapping) else stage
-                    for stage in stages
-                ]
+                name: [merge(raw.get("shared", {}), stage) if isinstance(stage, Mapping) else stage for stage in stages]
                 if isinstance(stages, list)
                 else stages
                 for name, stages in raw[group].items()

@@ -101,9 +101,7 @@ class Origins:
                     return self._line((*over.written, *rest)), (*over.written, *rest)
         if steps in self.document.places:
             return self._line(steps), steps
-        for over in reversed(
-            self.overrides
-        ):  # a mapping that exists only because an override reached through it
+        for over in reversed(self.overrides):  # a mapping that exists only because an override reached through it
             if steps and any(place[: len(steps)] == steps for place in over.places):
                 return over.label or self._line(over.written), steps
         return None
@@ -155,9 +153,7 @@ def recipe_error(error: ValidationError, form: type[BaseModel], raw: Any, origin
     return RecipeError("\n".join(sorted(lines, key=lines.__getitem__)))
 
 
-def _problems(
-    error: ValidationError, form: type[BaseModel] | None, raw: Any, prefix: Steps
-) -> Iterator[_Problem]:
+def _problems(error: ValidationError, form: type[BaseModel] | None, raw: Any, prefix: Steps) -> Iterator[_Problem]:
     for item in error.errors(include_url=False):
         steps, union = _navigate(item, raw)
         inside = item.get("ctx", {}).get("error")
@@ -236,7 +232,7 @@ def _message(item: ErrorDetails, form: type[BaseModel] | None, steps: Steps, raw
         near = nearest(str(steps[-1]), allowed)
         return f"unknown field '{steps[-1]}'{near}", f"allowed: {', '.join(allowed)}" if allowed else ""
     if kind in REQUIREMENTS:
-        must = REQUIREMENTS[kind].format(**context)
+        must = REQUIREMENTS[kind].format(**{key: _plain(item) for key, item in context.items()})
         if kind in ("literal_error", "enum") and isinstance(value, str):
             must += nearest(value, re.findall(r"'([^']*)'", str(context.get("expected", ""))))
         if kind == "string_type" and isinstance(value, int | float):
@@ -250,6 +246,10 @@ def _message(item: ErrorDetails, form: type[BaseModel] | None, steps: Steps, raw
     if isinstance(value, Mapping | list | BaseModel):
         return "", message
     return f"found {_shown(value)}", message
+
+
+def _plain(limit: Any) -> Any:
+    return f"{limit:g}" if isinstance(limit, float) else limit
 
 
 def _shown(value: Any) -> str:

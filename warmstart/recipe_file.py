@@ -31,9 +31,7 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     return _check(Recipe, document, document.values, [], overrides)
 
 
-def read_study(
-    path_or_slug: Path | str, scale: str | None = "laptop", overrides: Sequence[str] = ()
-) -> Study:
+def read_study(path_or_slug: Path | str, scale: str | None = "laptop", overrides: Sequence[str] = ()) -> Study:
     """The study in a file, or the packaged study with this slug, at one of its scales.
 
     Args:
@@ -125,9 +123,7 @@ def _expect(document: Document, key: str, other: str = "") -> None:
         raise RecipeError(f"{name} is empty; a recipe has 'stages', a study has 'arms' and 'compare'")
     if not isinstance(values, Mapping):
         kind = "a list" if isinstance(values, list) else "a single value"
-        raise RecipeError(
-            f"{name}:{document.places[()][0]}: found {kind}; a recipe is a mapping with 'stages'"
-        )
+        raise RecipeError(f"{name}:{document.places[()][0]}: found {kind}; a recipe is a mapping with 'stages'")
     if key in values:
         return
     opposite = "arms" if key == "stages" else "stages"
@@ -135,9 +131,7 @@ def _expect(document: Document, key: str, other: str = "") -> None:
         raise RecipeError(f"{name}: {other}")
     if len(values) and (near := nearest(key, [str(k) for k in values])):
         wrong = near.split("'")[1]
-        line = next(
-            place[0] for steps, place in document.places.items() if len(steps) == 1 and str(steps[0]) == wrong
-        )
+        line = next(place[0] for steps, place in document.places.items() if len(steps) == 1 and str(steps[0]) == wrong)
         raise RecipeError(f"{name}:{line}: unknown field '{wrong}' (did you mean '{key}'?)")
     raise RecipeError(f"{name}: '{key}' is missing; a recipe has 'stages', a study has 'arms' and 'compare'")
 
@@ -151,9 +145,7 @@ def _at_scale(document: Document, scale: str | None) -> tuple[dict[str, Any], li
     if not isinstance(scales, Mapping) or scale not in scales:
         known = [str(name) for name in scales] if isinstance(scales, Mapping) else []
         shown = ", ".join(dict.fromkeys([*known, "laptop"]))
-        raise RecipeError(
-            f"{document.name}: there is no scale '{scale}'{nearest(scale, known)}; scales: {shown}"
-        )
+        raise RecipeError(f"{document.name}: there is no scale '{scale}'{nearest(scale, known)}; scales: {shown}")
     entries = scales[scale]
     if entries is None:
         return raw, []
@@ -205,9 +197,7 @@ def _places(raw: Any, path: list[str], done: Steps) -> Iterable[Steps]:
             yield from _places(raw[number], path[1:], (*done, number))
 
 
-def _check(
-    form: type[Form], document: Document, raw: Any, applied: list[Override], overrides: Sequence[str]
-) -> Form:
+def _check(form: type[Form], document: Document, raw: Any, applied: list[Override], overrides: Sequence[str]) -> Form:
     for text in overrides:
         path, value = _assignment(text, "--set", "stages.0.budget.steps=10")
         label = f"--set {text}"

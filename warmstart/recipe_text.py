@@ -224,17 +224,13 @@ def _scalar(node: yaml.ScalarNode, name: str) -> Any:
             case "null":
                 return None
             case "bool":
-                return {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}[
-                    text.lower()
-                ]
+                return {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}[text.lower()]
             case "int":
                 return int(plain, 0)
             case "float":
                 return float(plain.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except (ValueError, KeyError):
-        raise _fail(
-            name, node, f"'{text[:40]}' is not a value of the type {node.tag.removeprefix(_TAG)}"
-        ) from None
+        raise _fail(name, node, f"'{text[:40]}' is not a value of the type {node.tag.removeprefix(_TAG)}") from None
     raise _fail(name, node, _no_tag(node.tag))
 
 

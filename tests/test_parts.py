@@ -1,0 +1,141 @@
+"""What holds for every part of every room. A new part is tested here without a line of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from warmstart.part import ROOM_PACKAGES, Part, _contracts, parts
+
+# Parts that cannot be made without settings, with settings that make them.
+SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
+    ("surgery", "grow"): {"to": {"n_embd": 64}},
+    ("sources", "files"): {"path": "corpus/*.txt"},
+    ("sources", "hugging-face"): {"path": "owner/name"},
+}
+ALL = [
+    (room, name)
+    for room in ROOM_PACKAGES
+    for name, kind in parts(room).items()
+    if kind.__module__.startswith("warmstart.")
+]
+every_part = pytest.mark.parametrize(("room", "name"), ALL, ids=[f"{room}-{name}" for room, name in ALL])
+
+
+def make(room: str, name: str) -> Part:
+    return parts(room)[name].model_validate({"type": name, **SETTINGS.get((room, name), {})})
+
+
+def of_room(room: str) -> Any:
+    names = [name for r, name in ALL if r == room]
+    return pytest.mark.parametrize("name", names or [pytest.param("", marks=pytest.mark.skip(f"no {room} yet"))])
+
+
+def test_every_room_has_a_contract_with_a_docstring():
+    for room in ROOM_PACKAGES:
+        parts(room)
+        assert _contracts[room].__doc__
+
+
+def test_every_room_has_parts():
+    assert {room for room, _ in ALL} == set(ROOM_PACKAGES)
+
+
+@every_part
+def test_a_part_has_a_proper_name_and_a_docstring(room, name):
+    kind = parts(room)[name]
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), "names are kebab-case"
+    assert kind.__doc__, "a part says what it does"
+    assert kind.__doc__ != _contracts[room].__doc__
+    assert issubclass(kind, _contracts[room])
+    assert make(room, name).name == name
+
+
+@every_part
+def test_a_part_survives_a_round_trip_through_json(room, name):
+    part = make(room, name)
+    text = json.dumps(part.model_dump(mode="json", by_alias=True))
+    again = TypeAdapter(_contracts[room]).validate_python(json.loads(text))
+    assert again == part
+    assert type(again) is type(part)
+    assert TypeAdapter(_contracts[room]).dump_python(again, mode="json") == json.loads(text)
+
+
+@every_part
+def test_a_part_is_frozen(room, name):
+    part = make(room, name)
+    for field in type(part).model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(part, field, getattr(part, field))
+
+
+@every_part
+def test_a_part_refuses_an_unknown_field(room, name):
+    with pytest.raises(ValidationError, match="no_such_field"):
+        parts(room)[name].model_validate({"type": name, **SETTINGS.get((room, name), {}), "no_such_field": 1})
+
+
+@every_part
+def test_a_parts_schema_describes_it(room, name):
+    schema = TypeAdapter(_contracts[room]).json_schema()
+    names, *shapes = schema["anyOf"]
+    assert name in names["enum"]
+    resolved = [schema["$defs"][s["$ref"].rsplit("/", 1)[-1]] if "$ref" in s else s for s in shapes]
+    shape = next(s for s in resolved if s["properties"]["type"].get("const") == name)
+    assert shape["required"][0] == "type"
+    assert shape["additionalProperties"] is False
+    assert set(shape["properties"]) == {info.alias or field for field, info in parts(room)[name].model_fields.items()}
+
+
+@of_room("schedules")
+def test_a_schedule_is_a_pure_function_between_0_and_1(name):
+    schedule = make("schedules", name)
+    moments = [(step, step / 100) for step in (0, 1, 2, 5, 10, 50, 99, 100)]
+    first = [schedule.factor(step, progress) for step, progress in moments]
+    backwards = [schedule.factor(step, progress) for step, progress in reversed(moments)]
+    assert first == backwards[::-1]
+    assert all(0 <= factor <= 1 for factor in first)
+    assert max(first) > 0
+
+
+@of_room("mix")
+@pytest.mark.parametrize("sizes", [[5], [7, 3], [1, 20, 4]])
+def test_a_mix_goes_on_after_a_restore_where_it_was(name, sizes):
+    mix = make("mix", name)
+    whole = mix.start(sizes, seed=3)
+    rows = [whole.next(4) for _ in range(30)]
+    assert all(0 <= source < len(sizes) and 0 <= row < sizes[source] for step in rows for source, row in step)
+    state = mix.start(sizes, seed=3)
+    again = []
+    for number in range(30):
+        if number in (0, 7, 8, 21):  # also in mid-epoch, twice, and after an epoch's end
+            saved = json.loads(json.dumps(state.state_dict()))
+            state = mix.start(sizes, seed=3)
+            state.load_state_dict(saved)
+        again.append(state.next(4))
+    assert again == rows
+    if sum(sizes) > 5:
+        other = mix.start(sizes, seed=4)
+        assert [other.next(4) for _ in range(30)] != rows
+
+
+@of_room("mix")
+def test_a_mix_gives_the_same_rows_in_other_portions(name):
+    mix = make("mix", name)
+    small, large = mix.start([7, 3], seed=1), mix.start([7, 3], seed=1)
+    assert [row for _ in range(12) for row in small.next(2)] == large.next(24)
+
+
+@of_room("curate")
+def test_a_row_step_gives_the_same_rows_each_time_it_starts(name):
+    columns = {"text": ["one", "two", "one", " two "], "source": ["a"] * 4, "id": ["0", "1", "2", "3"]}
+    step = make("curate", name)
+    first, second = step.start(), step.start()
+    kept = first({key: list(values) for key, values in columns.items()})
+    assert kept == second({key: list(values) for key, values in columns.items()})
+    assert len({len(values) for values in kept.values()}) == 1
+    assert set(kept) >= {"text", "source", "id"}
