@@ -183,9 +183,7 @@ def test_one_seed_is_always_unclear():
 
 
 def test_an_interval_around_zero_is_unclear():
-    method = [
-        curve((0, 8), (100, b[-1]["value"] + d)) for b, d in zip(BASELINE, (-0.1, 0.1, -0.05), strict=True)
-    ]
+    method = [curve((0, 8), (100, b[-1]["value"] + d)) for b, d in zip(BASELINE, (-0.1, 0.1, -0.05), strict=True)]
     assert effect(method, BASELINE, [0, 0, 0], "lower")["verdict"] == "unclear"
 
 

@@ -20,8 +20,8 @@ AXIS_TITLES = {"flops": "training FLOPs", "tokens": "training tokens", "step": "
 def curves_chart(results: Results) -> dict[str, Any]:
     """The arms' curves: the mean over seeds and the band from the worst to the best seed, on both axes.
 
-    `range` is the zoomed vertical range: from a little past the best end to the baseline after a fifth of its
-    budget, or further where an arm starts better than that, so that a grown arm's start is in sight.
+    `range` is the zoomed vertical range: from a little past the best end to the baseline after a third of its
+    budget, or to twice that where an arm starts there, so that a grown arm's start is in sight.
     """
     arms = [
         {
@@ -102,17 +102,17 @@ def _zoom(results: Results, arms: Sequence[dict[str, Any]]) -> list[float] | Non
     known = [(x, sign * v) for x, v in zip(baseline["x"]["flops"], baseline["mean"], strict=True) if v is not None]
     if len(known) < 2:
         return None
-    early = next((v for x, v in known if x >= 0.2 * known[-1][0]), known[-1][1])
-    starts = [sign * arm["mean"][0] for arm in arms if not arm["baseline"] and arm["mean"][0] is not None]
-    better_starts = [v for v in starts if v < (known[0][1] + early) / 2]
-    worst = max([early, *better_starts, *ends])
+    third = next((v for x, v in known if x >= known[-1][0] / 3), known[-1][1])
     best = min(ends)
+    starts = [sign * arm["mean"][0] for arm in arms if not arm["baseline"] and arm["mean"][0] is not None]
+    near = [start for start in starts if start - best <= 2 * (third - best)]
+    worst = max([third, *near, *ends])
     pad = 0.08 * (worst - best) or 0.05 * abs(best) or 1.0
     return sorted([sign * (best - pad), sign * (worst + pad)])
 
 
 def savings_chart(results: Results) -> dict[str, Any]:
-    """Each arm's saving without and with what it reused: means, intervals, seeds; beside the paper's number."""
+    """Each arm's saving, without and with what it reused, and the paper's number."""
     arms = []
     for number, name in enumerate(results.arms):
         effect = results.effects.get(name)
@@ -142,7 +142,7 @@ def run_charts(stages: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[d
     """The charts of a run: one per logged quantity, over all stages one after the other.
 
     Args:
-        stages: name and lines of metrics.jsonl of each stage. Counters begin at 0 in each; charts count on.
+        stages: name and lines of metrics.jsonl of each stage. Counters begin at 0 in each; charts count on
 
     Returns:
         Charts with `series` (name, stage index, `x` per axis, `y`) and the `borders` between stages.
@@ -187,8 +187,11 @@ def run_charts(stages: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[d
             kind, {"kind": "run", "title": kind, "axes": AXIS_TITLES, "borders": borders, "series": []}
         )
         chart["series"] += runs
-    order = {"loss": 0}
-    return sorted(charts.values(), key=lambda chart: (order.get(chart["title"], 1), chart["title"].count("/") == 0))
+    for shown in charts.values():
+        values = [y for run in shown["series"] for y in run["y"] if y is not None]
+        # Perplexity falls from thousands to tens: on a straight scale its end would be a flat line.
+        shown["logarithmic"] = min(values) > 0 and max(values) / min(values) > 30
+    return sorted(charts.values(), key=lambda chart: (chart["title"] != "loss", "/" in chart["title"]))
 
 
 def _chart_of(key: str) -> str:

@@ -1,8 +1,8 @@
-"""The frame of a report page: one HTML file that holds its style, its script, its data and plotly, and asks for nothing.
+"""The frame of a report page: one HTML file that holds its style, its script, its data and plotly.
 
-Plotly is nine tenths of a page. It is put in compressed (4.8 MB become 1.9 MB) and unpacked by the browser. The price: a
-browser from before 2023 shows the tables and drawings without the charts. A content security policy forbids the page
-any request, so that a report opened from a mail tells nobody.
+Plotly is nine tenths of a page. It is put in compressed (4.8 MB become 1.9 MB) and unpacked by the browser. The
+price: a browser from before 2023 shows the tables and drawings without the charts. A content security policy
+forbids the page any request, so that a report opened from a mail tells nobody.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
@@ -97,19 +98,16 @@ def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]],
         for row in rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption)}">'
+        f"<table><caption>{escape(caption)}</caption>\n<thead><tr>{headings}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody></table></div>"
     )
 
 
 def facts(values: Mapping[str, Any]) -> str:
     """Names and values, nested ones joined with a dot, as a definition list; missing values are left out."""
-    flat = flatten(values)
-    return (
-        "<dl>" + "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in flat) + "</dl>"
-        if flat
-        else ""
-    )
+    pairs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in flatten(values))
+    return f"<dl>{pairs}</dl>" if pairs else ""
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -135,7 +133,8 @@ def _value_text(key: str, value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, list):
         return ", ".join(_value_text("", v) for v in value)
-    return str(value)
+    # A hash in full tells a reader nothing more; the files beside the page hold all of it.
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", r"\1…", str(value))
 
 
 def chart(identity: str, label: str, caption: str, controls: str = "") -> str:
@@ -151,7 +150,8 @@ def chart(identity: str, label: str, caption: str, controls: str = "") -> str:
 def choice(name: str, legend: str, options: Sequence[tuple[str, str]]) -> str:
     """A group of radio buttons in one line; the first is chosen."""
     buttons = "".join(
-        f'<label><input type="radio" name="{name}" value="{value}"{" checked" if k == 0 else ""}><span>{escape(text)}</span></label>'
+        f'<label><input type="radio" name="{name}" value="{value}"{" checked" if k == 0 else ""}>'
+        f"<span>{escape(text)}</span></label>"
         for k, (value, text) in enumerate(options)
     )
     return f'<fieldset class="choice"><legend>{escape(legend)}</legend>{buttons}</fieldset>'

@@ -1,7 +1,8 @@
 """The lineage of weights as a drawing: which weights came from which, by what, at what cost.
 
-Plain SVG, laid out here, so that it needs no script and prints. Weights stand in columns by the number of operations that
-led to them, each in line with what was made of it. The price of so simple a layout: lines of graphs with many merges cross.
+Plain SVG, laid out here, so that it needs no script and prints. Weights stand in columns by the number of
+operations that led to them, each in line with what was made of it. The price of so simple a layout: lines of
+graphs with many merges cross.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from html import escape
 from warmstart.report import numbers
 from warmstart.report.results import Lineage, LineageEdge
 
-BOX_WIDTH, BOX_HEIGHT = 172, 58
-COLUMN, ROW = 356, 82
-LEFT, MARGIN = 140, 16
-LABEL_CHARACTERS = 27
+BOX_WIDTH, BOX_HEIGHT, ROW, MARGIN = 164, 58, 82, 16
+BEND = 48  # where lines from one box part, before the operations' names
+LABEL_CHARACTERS = 26
+CHARACTER = 6.2  # about the width of one at 11 pixels
 
 
 @dataclass
@@ -32,6 +33,8 @@ class _Weights:
     outward: list[str] = field(default_factory=list)
     column: int = 0
     row: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
 
 
 def lineage_svg(lineages: Sequence[tuple[str, Lineage]]) -> str:
@@ -47,13 +50,18 @@ def lineage_svg(lineages: Sequence[tuple[str, Lineage]]) -> str:
     if not graph:
         return ""
     _place(graph)
-    width = LEFT + max(w.column for w in graph.values()) * COLUMN + BOX_WIDTH + 2 * MARGIN
+    lefts = _column_lefts(graph)
+    for weights in graph.values():
+        weights.x, weights.y = lefts[weights.column], MARGIN + weights.row * ROW
+    width = round(max(lefts) + BOX_WIDTH + MARGIN)
     height = round((max(w.row for w in graph.values()) + 1) * ROW + MARGIN)
     pieces = [_edge(graph, edge) for weights in graph.values() for edge in weights.inward]
     pieces += [_box(weights) for weights in graph.values()]
     description = f"Lineage of {len(graph)} sets of weights; the list below the drawing says the same in words."
+    # On a small screen the drawing is scrolled rather than made too small to read.
     return (
-        f'<svg class="lineage" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'<svg class="lineage" style="min-width:{round(width * 0.8)}px" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(description)}">{"".join(pieces)}</svg>'
     )
 
@@ -91,7 +99,7 @@ def _merged(lineages: Sequence[tuple[str, Lineage]]) -> dict[str, _Weights]:
 
 
 def _place(graph: dict[str, _Weights]) -> None:
-    """Columns by the longest way from a root; rows by walking from the roots, a parent beside its children's middle."""
+    """Columns by the longest way from a root; rows from the roots on, a parent beside its children's middle."""
     for _ in range(len(graph)):
         moved = False
         for weights in graph.values():
@@ -122,48 +130,62 @@ def _place(graph: dict[str, _Weights]) -> None:
             walk(weights)
 
 
-def _corner(weights: _Weights) -> tuple[float, float]:
-    return LEFT + weights.column * COLUMN, MARGIN + weights.row * ROW
+def _label(edge: LineageEdge) -> list[str]:
+    lines = textwrap.wrap(edge.operation, LABEL_CHARACTERS, max_lines=2, placeholder=" …", break_on_hyphens=False)
+    return lines or [""]
+
+
+def _column_lefts(graph: dict[str, _Weights]) -> list[float]:
+    """Where each column begins: the room before it holds the longest name of an operation that leads into it."""
+    lefts: list[float] = []
+    for column in range(max(w.column for w in graph.values()) + 1):
+        edges = [edge for w in graph.values() if w.column == column for edge in w.inward]
+        longest = max((len(line) for edge in edges for line in _label(edge)), default=0)
+        longest = max([longest, *(len(numbers.flops(edge.flops)) for edge in edges if edge.flops)])
+        start = lefts[-1] + BOX_WIDTH + BEND if lefts else float(MARGIN)
+        lefts.append(start + CHARACTER * longest + 32)
+    return lefts
 
 
 def _box(weights: _Weights) -> str:
-    x, y = _corner(weights)
-    count = f" · {numbers.scaled(weights.parameters)} weights" if weights.parameters else ""
+    x, y = weights.x, weights.y
+    count = f" · {numbers.scaled(weights.parameters)}" if weights.parameters else ""
     kind = "weights result" if weights.result else "weights"
+    spoken = f"{weights.name}, {weights.id}" + (f", {weights.parameters:,} weights" if weights.parameters else "")
     return (
-        f'<g class="{kind}"><title>{escape(weights.name)} {escape(weights.id)}</title>'
+        f'<g class="{kind}"><title>{escape(spoken)}</title>'
         f'<rect x="{x:.0f}" y="{y:.0f}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="8"/>'
-        f'<text class="name" x="{x + 12:.0f}" y="{y + 24:.0f}">{escape(_short(weights.name, 22))}</text>'
-        f'<text class="hash" x="{x + 12:.0f}" y="{y + 44:.0f}"><tspan class="mono">{escape(weights.id[:12])}</tspan>'
-        f"{escape(count)}</text></g>"
+        f'<text class="name" x="{x + 12:.0f}" y="{y + 24:.0f}">{escape(_short(weights.name, 18))}</text>'
+        f'<text class="hash" x="{x + 12:.0f}" y="{y + 44:.0f}">'
+        f'<tspan class="mono">{escape(weights.id[:12])}</tspan>{escape(count)}</text></g>'
     )
 
 
 def _edge(graph: dict[str, _Weights], edge: LineageEdge) -> str:
-    x, y = _corner(graph[edge.to])
-    y += BOX_HEIGHT / 2
+    x, y = graph[edge.to].x, graph[edge.to].y + BOX_HEIGHT / 2
+    lines = _label(edge)
     if edge.from_ is None:
-        start = f'<circle cx="{x - 112:.0f}" cy="{y:.0f}" r="4"/>'
-        path = f"M {x - 108:.0f} {y:.0f} H {x - 7:.0f}"
+        left = x - CHARACTER * max(map(len, lines)) - 26
+        start = f'<circle cx="{left:.0f}" cy="{y:.0f}" r="4"/>'
+        path = f"M {left:.0f} {y:.0f} H {x - 7:.0f}"
     else:
-        from_x, from_y = _corner(graph[edge.from_])
-        from_x, from_y, start = from_x + BOX_WIDTH, from_y + BOX_HEIGHT / 2, ""
-        bend = from_x + 36
-        path = (
-            f"M {from_x:.0f} {from_y:.0f} C {bend:.0f} {from_y:.0f} {bend - 24:.0f} {y:.0f} {from_x + 52:.0f} {y:.0f}"
-        )
+        origin, start = graph[edge.from_], ""
+        left, from_y = origin.x + BOX_WIDTH, origin.y + BOX_HEIGHT / 2
+        middle = left + BEND / 2
+        path = f"M {left:.0f} {from_y:.0f} C {middle:.0f} {from_y:.0f} {middle:.0f} {y:.0f} {left + BEND:.0f} {y:.0f}"
         path += f" H {x - 7:.0f}"
-    room = LABEL_CHARACTERS if edge.from_ is not None else 18
-    lines = textwrap.wrap(edge.operation, room, max_lines=2, placeholder=" …", break_on_hyphens=False) or [""]
+    end = f"{x - 14:.0f}"
     label = "".join(
-        f'<text class="operation" x="{x - 14:.0f}" y="{y - 7 - 14 * (len(lines) - 1 - k):.0f}">{escape(line)}</text>'
+        f'<text class="operation" x="{end}" y="{y - 7 - 14 * (len(lines) - 1 - k):.0f}">{escape(line)}</text>'
         for k, line in enumerate(lines)
     )
-    cost = (
-        f'<text class="cost" x="{x - 14:.0f}" y="{y + 16:.0f}">{numbers.flops(edge.flops)}</text>' if edge.flops else ""
+    cost = numbers.flops(edge.flops) if edge.flops else ""
+    price = f'<text class="cost" x="{end}" y="{y + 16:.0f}">{cost}</text>' if cost else ""
+    arrow = f"M {x - 8:.0f} {y - 4:.0f} L {x - 1:.0f} {y:.0f} L {x - 8:.0f} {y + 4:.0f} Z"
+    return (
+        f'<g class="edge"><title>{escape(edge.operation)}</title>{start}<path d="{path}"/>'
+        f'<path class="head" d="{arrow}"/>{label}{price}</g>'
     )
-    arrow = f'<path class="head" d="M {x - 8:.0f} {y - 4:.0f} L {x - 1:.0f} {y:.0f} L {x - 8:.0f} {y + 4:.0f} Z"/>'
-    return f'<g class="edge"><title>{escape(edge.operation)}</title>{start}<path d="{path}"/>{arrow}{label}{cost}</g>'
 
 
 def _short(text: str, limit: int) -> str:

@@ -9,6 +9,7 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)?.value;
   const hidden = new Set(); // "chart id / series name" of what the reader switched off
+  const percent = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
   const narrow = (element) => element.clientWidth < 640;
 
   const colour = (index, baseline = false) => (baseline ? css("--baseline") : css(`--c${index % 8}`));
@@ -165,6 +166,11 @@
           type: "data", symmetric: false, array: [saving.high - saving.mean], arrayminus: [saving.mean - saving.low],
           color: line, thickness: 2, width: 5,
         };
+        annotations.push({
+          x: Math.min(saving.high ?? saving.mean, 1), y: arm.y + shift, xanchor: "left", xshift: 10, showarrow: false,
+          text: percent(saving.mean), font: { color: key === "saving" ? css("--ink") : css("--muted"), size: 12 },
+          bgcolor: css("--card"), borderpad: 1,
+        });
         traces.push({
           x: [saving.mean], y: [arm.y + shift], type: "scatter", mode: "markers", error_x: interval,
           marker: { symbol, size: 11, color: line, line: { width: 2, color: line } },
@@ -186,7 +192,7 @@
     draw(id, traces, {
       height: 90 + 58 * rows.length, shapes, annotations, hovermode: "closest",
       margin: { l: 8, r: 24, t: 28, b: 8 },
-      xaxis: { range: [low, 1.06], tickformat: ".0%", nticks: wide ? 10 : 5, title: { text: "compute saved" } },
+      xaxis: { range: [low, 1.1], tickformat: ".0%", nticks: wide ? 10 : 5, title: { text: "compute saved" } },
       yaxis: {
         tickvals: rows.map((arm) => arm.y), ticktext: rows.map((arm) => escaped(arm.name)), range: [-0.6, rows.length - 0.4],
         showgrid: false, tickfont: { color: css("--ink"), size: 13 },
@@ -221,7 +227,9 @@
     draw(id, traces, {
       height: element.closest(".chart:first-child") ? 360 : 260, shapes, annotations, hovermode: "x unified",
       xaxis: { title: { text: chart.axes[axis] }, tickformat: "~s", nticks: narrow(element) ? 5 : 8, showgrid: false, showline: true, rangemode: "tozero" },
-      yaxis: { nticks: 6, tickformat: "~g", exponentformat: "power" },
+      yaxis: chart.logarithmic
+        ? { type: "log", nticks: 6, tickformat: "~s", title: { text: "log scale" } }
+        : { nticks: 6, tickformat: "~g" },
     });
     legend(id, names.map((name) => ({ name, colour: name.includes("/") ? css("--c1") : css("--c0") })), () => drawRun(id, chart));
   }

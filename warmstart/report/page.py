@@ -77,9 +77,12 @@ def _verdicts(results: Results) -> str:
     decimals = numbers.metric_decimals([v for arm in results.arms.values() for v in arm.final])
     effects = results.effects
     counts = {word: sum(e.verdict == word for e in effects.values()) for word in CHIPS}
-    summary = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing to compare"
+    parts = [f"{word} in {count}" for word, count in counts.items() if count]
+    arms = f"{len(effects)} arm{'s' if len(effects) != 1 else ''}"
+    summary = f"{', '.join(parts).capitalize()} of {arms}" if effects else "Nothing to compare"
     rows = "".join(
-        f"<li>{chip(effect.verdict)}<b>{escape(name)}</b><span>{escape(_effect_sentence(effect, results, decimals))}</span></li>"
+        f"<li>{chip(effect.verdict)}<b>{escape(name)}</b>"
+        f"<span>{escape(_effect_sentence(effect, results, decimals))}</span></li>"
         for name, effect in effects.items()
     )
     ours = (
@@ -90,8 +93,8 @@ def _verdicts(results: Results) -> str:
     remarks = "".join(f"<li>{escape(remark)}</li>" for remark in results.remarks)
     warning = f'<div class="note"><h3>Read this first</h3><ul>{remarks}</ul></div>' if remarks else ""
     explanation = (
-        '<p class="fine">A verdict is about the direction of the claim at our own scale; it never reproduces the paper’s '
-        "number. <b>holds</b>: better at equal FLOPs and a saving above zero, both by their 95 % intervals. "
+        '<p class="fine">A verdict is about the direction of the claim at our own scale; it never reproduces the '
+        "paper’s number. <b>holds</b>: better at equal FLOPs and a saving above zero, both by their 95 % intervals. "
         "<b>does not hold</b>: worse by its interval. <b>unclear</b>: these seeds cannot tell.</p>"
     )
     return f'<div class="cards">{_claim_card(results)}{ours}</div>{warning}{explanation}'
@@ -184,17 +187,21 @@ def _savings(results: Results) -> str:
         return ""
     caption = (
         f"Share of the compute of “{results.baseline}” that an arm did not need to reach its final {results.metric}. "
-        "Filled: training alone. Hollow: with what the reused model cost to make. Bars: 95 % interval over seeds; small "
+        "Bars: 95 % interval over seeds; small "
         "marks: single seeds. Right of zero is better. A saving is not a speed-up: 35 % saved is 55 % faster."
     )
     shown = ", ".join(f"{name}: {table.saving(effect.saving)}" for name, effect in results.effects.items())
-    return chart("savings-chart", f"Dot chart of the compute saved by each arm. {shown}.", caption)
+    key = (
+        '<p class="key"><span><b>●</b> this training alone</span>'
+        "<span><b>◇</b> with what the reused model cost to make</span></p>"
+    )
+    return chart("savings-chart", f"Dot chart of the compute saved by each arm. {shown}.", caption, key)
 
 
 def _comparison(results: Results) -> str:
     head = [
-        "arm", "verdict", f"final {results.metric}", "difference", "saving", "with source", "FLOPs", "tokens", "seconds",
-        "peak memory", "weights",
+        "arm", "verdict", f"final {results.metric}", "difference", "saving", "with source", "FLOPs", "tokens",
+        "seconds", "peak memory", "weights",
     ]  # fmt: skip
     rows = [
         [escape(row.arm), chip(row.verdict)]
@@ -259,7 +266,7 @@ def _columns(columns: Sequence[tuple[str, str]]) -> str:
 
 
 def _footer(versions: dict[str, Any], commit: str | None, date: str) -> str:
-    pieces = [f"warmstart {versions.get('warmstart', '')}".strip(), f"commit {commit}" if commit else "", date]
+    pieces = [f"warmstart {versions.get('warmstart', '')}".strip(), f"commit {commit[:12]}" if commit else "", date]
     return f"<footer><p>{escape(' · '.join(p for p in pieces if p))}</p></footer>"
 
 
@@ -341,7 +348,7 @@ def _run_plots(found: Sequence[dict[str, Any]]) -> str:
         names = sorted({series["name"] for series in shown["series"]})
         ends = [f"{s['name']} ends at {s['y'][-1]:.4g}" for s in shown["series"] if s["y"] and s["y"][-1] is not None]
         label = f"Line chart of {' and '.join(names)}. {'; '.join(ends)}."
-        plots.append(chart(f"metric-{k}", label, " and ".join(names)))
+        plots.append(chart(f"metric-{k}", label, " and ".join(names).replace("_", " ")))
     return f'<div class="controls">{choice("axis", "Against", options)}</div><div class="grid">{"".join(plots)}</div>'
 
 
