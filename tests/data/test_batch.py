@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from warmstart.data.batch.concat import Concat
 
 def documents_of(lengths: list[int]) -> list[np.ndarray]:
     ends = np.cumsum([0, *lengths])
-    return [np.arange(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [np.arange(start, end) for start, end in pairwise(ends)]
 
 
 def pack(lengths: list[int], length: int) -> list[Block]:

@@ -22,6 +22,15 @@ from typing import Any
 
 from warmstart.errors import UserError
 
+CANNOT_WRITE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
 CHECKSUM_LIMIT = 256 * 2**20  # larger files are checked by size alone: reading them would take longer than opening
 
 
@@ -72,9 +81,9 @@ def entry(
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        if error.errno in CANNOT_WRITE:
             raise UserError(
-                f"cannot write the cache {folder.parent}: {os.strerror(error.errno)}; "
+                f"cannot write the cache {folder.parent}: {os.strerror(error.errno or 0)}; "
                 "free space or set WARMSTART_CACHE to another folder"
             ) from error
         raise

@@ -75,7 +75,7 @@ class HeldOut(Evaluator):
         } | values
 
     def _rows(self, blocks: Blocks, all_blocks: list[Blocks]) -> list[int]:
-        """Evenly spaced blocks: as many as this source's share of the tokens allows, at least one if it has any."""
+        """Evenly spaced blocks: this source's share of `tokens`, and at least one if it has any."""
         if not len(blocks):
             return []
         available = sum(len(other) for other in all_blocks)

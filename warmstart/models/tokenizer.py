@@ -140,9 +140,10 @@ def check_fits(tokenizer: Any, config: PretrainedConfig) -> None:
         ModelError: the tokenizer has more tokens than the model's embedding has rows.
     """
     rows = getattr(config.get_text_config(), "vocab_size", None)
-    if isinstance(rows, int) and len(tokenizer) > rows:
+    size = max(tokenizer.get_vocab().values()) + 1  # ids may have gaps
+    if isinstance(rows, int) and size > rows:
         name = re.sub(r".*/tokenizers/[0-9a-f]{32}$", "", str(tokenizer.name_or_path or ""))
         raise ModelError(
-            f"the tokenizer{f' {name!r}' if name else ''} has {len(tokenizer):,} tokens, but the "
+            f"the tokenizer{f' {name!r}' if name else ''} has {size:,} tokens, but the "
             f"{config.model_type} model's embedding has {rows:,} rows; use the model's own tokenizer or set vocab_size"
         )

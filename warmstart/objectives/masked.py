@@ -28,7 +28,7 @@ from warmstart.objectives.blocks import NO_TARGET, stacked, token_loss
 from warmstart.objectives.words import Words
 
 CLOSED = -1e30
-"""Added to attention scores of other documents: exp(CLOSED) is 0, and a half-precision copy is at worst -inf."""
+"""Added to attention scores of other documents: its exponential is 0, also in half precision."""
 
 
 class Masked(Objective):
@@ -40,9 +40,10 @@ class Masked(Objective):
     whole_word: bool = Field(False, description="Choose whole words instead of single tokens.")
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
-        """`input_ids`, `position_ids`, `labels`, int64 `(batch, length)`; `attention_mask` where a block
-        holds several
-        documents: float32 `(batch, 1, length, length)`, 0 inside a document and -1e30 across.
+        """`input_ids`, `position_ids`, `labels`: int64 `(batch, length)`.
+
+        Where a block holds several documents also `attention_mask`: float32 `(batch, 1, length, length)`, 0 inside
+        a document and -1e30 across.
 
         Raises:
             ModelError: the tokenizer has no mask token.
@@ -85,7 +86,7 @@ def _document_mask(documents: torch.Tensor) -> torch.Tensor:
 
 
 def _first_position(model: nn.Module) -> int:
-    """RoBERTa and its family number positions from `padding_idx + 1`, and say so in their position embedding."""
+    """RoBERTa and its kin number positions from `padding_idx + 1`, as their position embedding tells."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             return 0 if module.padding_idx is None else module.padding_idx + 1
@@ -93,7 +94,7 @@ def _first_position(model: nn.Module) -> int:
 
 
 def _draw_words(starts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A number from [0, 1) for each token, the same for all tokens of a word. `starts`: `(batch, length)` bool."""
+    """A number from [0, 1) for each token, the same within a word. `starts`: `(batch, length)` bool."""
     word = np.cumsum(starts.ravel()) - 1
     return generator.random(starts.size, dtype=np.float32)[word].reshape(starts.shape)
 
@@ -107,8 +108,9 @@ class _Vocabulary:
                 "objective masked: the tokenizer has no mask token; use a masked model's tokenizer, or train one"
             )
         self.mask = tokenizer.mask_token_id
-        self.ordinary = np.ones(len(tokenizer), dtype=bool)
-        self.ordinary[sorted(set(tokenizer.all_special_ids))] = False
+        ids = set(tokenizer.get_vocab().values())
+        self.ordinary = np.zeros(max(ids) + 1, dtype=bool)  # some tokenizers leave gaps between their ids
+        self.ordinary[sorted(ids - set(tokenizer.all_special_ids))] = True
         self.choices = np.flatnonzero(self.ordinary)
         self.words = Words(tokenizer)
 

@@ -21,7 +21,8 @@ class Words:
     """Word boundaries of a fast tokenizer's tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
-        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        spelling = {number: token for token, number in tokenizer.get_vocab().items()}
+        tokens = [spelling.get(number, "") for number in range(max(spelling) + 1)]
         special = set(tokenizer.all_special_ids)
         self._word_piece = isinstance(tokenizer.backend_tokenizer.model, WordPiece)
         if self._word_piece:
@@ -34,7 +35,7 @@ class Words:
         self._first, self._last = np.array(kinds, dtype=np.int8).T
 
     def starts(self, tokens: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """Which tokens begin a word. `tokens`, `documents`: `(batch, length)`; the first of a row always does."""
+        """Which tokens begin a word, `(batch, length)` like both arguments; the first of a row always does."""
         begins = self._begins[tokens]
         begins[:, 0] = True
         begins[:, 1:] |= documents[:, 1:] != documents[:, :-1]

@@ -61,7 +61,7 @@ COLUMNS = ("tokens", "documents", "positions")
 
 
 def write_blocks(name: Path, blocks: Iterable[Block], length: int, vocabulary: int) -> int:
-    """Writes blocks as they come, six bytes per token where all numbers fit into two, and returns how many."""
+    """Writes blocks as they come (six bytes per token where numbers are small) and returns how many."""
     small = length <= np.iinfo(np.int16).max
     kinds = (
         np.dtype(np.uint16 if vocabulary <= 2**16 else np.int32),

@@ -46,7 +46,7 @@ class Encoder:
                     "end-of-text token (eos_token), which separates documents"
                 )
             self._end = [tokenizer.eos_token_id]
-        self.vocabulary = len(tokenizer)
+        self.vocabulary = max(tokenizer.get_vocab().values()) + 1
         self.padding = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
         self.key = digest(content_of(text), self._end, self.padding)
 
