@@ -647,3 +647,16 @@ def test_an_arm_that_turns_off_what_is_shared_stays_so(write):
 def test_the_packaged_study_resolves_at_every_scale(scale, write):
     study = read_study("bert2bert", scale)
     assert read_study(write(resolved(study)), None) == study
+
+
+# ---- the documentation
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.mark.parametrize("page", ["recipes.md", "tutorial.md"])
+def test_the_examples_of_the_documentation_are_fine(page, write):
+    blocks = (DOCS / page).read_text(encoding="utf-8").split("```yaml\n")[1:]
+    assert blocks
+    for block in blocks:
+        read_any(write(block.split("```")[0]))
