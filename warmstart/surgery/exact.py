@@ -29,9 +29,10 @@ output keep their proportion.
 
 **The residual width, post-norm (BERT).** Here the stream *is* the output of a norm, x = gamma * n + beta, and is
 added to and normalised again. To keep the next norm's statistics, new entries would have to hold the mean of
-gamma * n + beta, which changes with the input; but a norm can put only beta' + gamma' * (what was normalised) there, and
-for entries that held the mean before, that is the constant beta'. Copies keep mean and variance only if every entry
-has equally many: so exactly the integer ratios are possible, by equal copies, which readers take in unequal shares.
+gamma * n + beta, which changes with the input; but a norm can put only beta' + gamma' * (what was normalised) there,
+and for entries that held the mean before, that is the constant beta'. Copies keep mean and variance only if every
+entry has equally many: so exactly the integer ratios are possible, by equal copies, which readers take in unequal
+shares.
 
 Sources: LEMON (arXiv 2310.07999) for the idea of lossless expansion by padding and unequal shares; the derivation
 is ours.
@@ -77,7 +78,9 @@ def by_padding(piece: Piece, norm: str, ratio: float) -> torch.Tensor:
                 new.mul_(shares(list(new.shape), dimension, piece))
     if weight.role == "norm_weight" and weight.axes == ("width",):
         return new * math.sqrt(ratio)
-    return new * math.sqrt(ratio) if weight.normed else new
+    if weight.normed:
+        return new * math.sqrt(ratio)
+    return new.clone() if new is piece.tensor else new
 
 
 def shares(shape: list[int], dimension: int, piece: Piece) -> torch.Tensor:

@@ -74,8 +74,8 @@ class Grow(Surgery):
             elif new.width % old.width:
                 raise ModelError(
                     f"to.{table.fields.width}: {old.width} -> {new.width} cannot be exact in a {config.model_type} "
-                    f"model: its residual stream is itself normalised, so that every entry needs equally many copies; use a "
-                    f"multiple of {old.width}, or width: fpi"
+                    "model: its residual stream is itself normalised, so that every entry needs equally many copies; "
+                    f"use a multiple of {old.width}, or width: fpi"
                 )
         return grown
 
