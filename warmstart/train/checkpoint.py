@@ -76,7 +76,11 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensors], values: dic
         raise UserError(
             f"cannot save the state of step {step} in {folder}: {os.strerror(code)}; older states are untouched"
         ) from error
-    for old in _states(folder)[:-keep]:
+    found = _states(folder)
+    # States of later steps are broken ones that the run went back behind: kept, they would push out whole ones.
+    ahead = [path for path in found if _order(path) > _order(final)]
+    behind = [path for path in found if path not in ahead]
+    for old in [*ahead, *behind[:-keep]]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 

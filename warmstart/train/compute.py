@@ -62,7 +62,7 @@ class FlopMeter:
         name = repr(key)
         if name not in self._known:
             with (
-                torch.random.fork_rng(),
+                torch.random.fork_rng(devices=_devices()),
                 torch.enable_grad(),
                 FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
             ):
@@ -78,7 +78,7 @@ class FlopMeter:
         name = repr(("forward", key))
         if name not in self._known:
             with (
-                torch.random.fork_rng(),
+                torch.random.fork_rng(devices=_devices()),
                 torch.no_grad(),
                 FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
             ):
@@ -96,6 +96,11 @@ class FlopMeter:
 def batch_key(batch: dict[str, torch.Tensor]) -> Key:
     """Names and shapes of a batch: what its FLOPs depend on."""
     return tuple((name, tuple(tensor.shape)) for name, tensor in sorted(batch.items()))
+
+
+def _devices() -> list[int]:
+    """The GPU this process computes on, if any: whose random state a forward pass moves."""
+    return [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
 
 
 def _leaves(loss: torch.Tensor) -> list[torch.Tensor]:
