@@ -152,11 +152,17 @@ def grow(
     seed: Annotated[int, typer.Option(help="The seed of what is drawn at random.")] = 0,
 ) -> None:
     """Make a larger model from a smaller one, without training."""
-    from warmstart.recipe_file import settings
+    from warmstart.recipe_file import sizes
     from warmstart.surgery.grow import grow as enlarge
 
-    report = enlarge(model, out, to=settings(to, "--to"), width=width, depth=depth, seed=seed)
-    console.print(str(report), highlight=False, soft_wrap=True)
+    report = enlarge(model, out, to=sizes(to, "--to"), width=width, depth=depth, seed=seed)
+    lines = [
+        f"{out}: {report.old_parameters:,} -> {report.new_parameters:,} weights in {report.seconds:.1f} s",
+        f"keeps the function {report.promise}: {report.reason}",
+    ]
+    if report.largest is not None:
+        lines.append(f"largest logit difference {report.largest:.3g}, on average {report.mean:.3g}")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

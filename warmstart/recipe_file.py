@@ -63,17 +63,19 @@ def read_any(path_or_slug: Path | str, overrides: Sequence[str] = ()) -> Recipe 
     return _check(Recipe, document, document.values, [], overrides)
 
 
-def settings(texts: Sequence[str], option: str) -> dict[str, Any]:
-    """`key=value` texts of an option such as `--to` as a mapping; values are YAML.
+def sizes(texts: Sequence[str], option: str) -> dict[str, int]:
+    """`key=value` texts of an option such as `--to` as a mapping from names to sizes.
 
     Raises:
-        RecipeError: a text without `=`, a key twice, a value that is not YAML.
+        RecipeError: a text without `=`, a key twice, a value that is no whole number above 0.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, int] = {}
     for text in texts:
         key, value = _assignment(text, option, "hidden_size=512")
         if key in found:
             raise RecipeError(f"{option} {text}: '{key}' is given twice")
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise RecipeError(f"{option} {text}: found {value!r:.40}; must be a whole number greater than 0")
         found[key] = value
     return found
 
