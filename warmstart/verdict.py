@@ -132,9 +132,7 @@ def flops_to_reach(curve: Curve, target: float, better: Better = "lower") -> flo
     for number, point in enumerate(curve):
         flops, value = point["flops"], _finite(point["value"])
         if number and flops < curve[number - 1]["flops"]:
-            raise ValueError(
-                f"a curve's FLOPs must not decrease: {curve[number - 1]['flops']:g}, then {flops:g}"
-            )
+            raise ValueError(f"a curve's FLOPs must not decrease: {curve[number - 1]['flops']:g}, then {flops:g}")
         if value is None:
             before = None
             continue
@@ -170,24 +168,21 @@ def saving_of(speed_up: float) -> float:
     return 1 - 1 / (1 + speed_up)
 
 
-def verdict(
-    difference: Interval, saving: Interval, reached: Sequence[bool], diverged: Sequence[bool], better: Better
-) -> Verdict:
+def verdict(difference: Interval, saving: Interval, diverged: Sequence[bool], better: Better) -> Verdict:
     """The verdict on one arm; the module's docstring is the definition."""
-    if len(reached) < 2:
+    if len(diverged) < 2:
         return "unclear"
     if all(diverged):
         return "does not hold"
     worst, best = (
-        (difference["high"], difference["low"])
-        if better == "lower"
-        else (difference["low"], difference["high"])
+        (difference["high"], difference["low"]) if better == "lower" else (difference["low"], difference["high"])
     )
     sign = -1.0 if better == "lower" else 1.0
     if worst is not None and best is not None:
         if sign * best < 0:
             return "does not hold"
-        if sign * worst > 0 and all(reached) and saving["low"] is not None and saving["low"] > 0:
+        # (The saving has an interval only where every pair reached the baseline's final metric.)
+        if sign * worst > 0 and saving["low"] is not None and saving["low"] > 0:
             return "holds"
     if saving["high"] is not None and saving["high"] < 0:
         return "does not hold"
@@ -233,7 +228,7 @@ def effect(
             "per_seed": with_source,
             "reached": list(reached),
         },
-        "verdict": verdict(difference, saving, reached, diverged, better),
+        "verdict": verdict(difference, saving, diverged, better),
     }
 
 
@@ -289,17 +284,13 @@ def _weakness(own: Curve, baseline: Curve, *, is_baseline: bool, better: Better)
     spent, equal = own[-1]["flops"], baseline[-1]["flops"]
     found = []
     if abs(spent - equal) > 0.02 * equal:
-        found.append(
-            f"spent {spent / equal - 1:+.1%} FLOPs against the baseline, which is not equal compute."
-        )
+        found.append(f"spent {spent / equal - 1:+.1%} FLOPs against the baseline, which is not equal compute.")
     final, target = _finite(own[-1]["value"]), _finite(baseline[-1]["value"])
     if final is None:
         return [*found, "diverged: its final metric is not a finite number."]
     best = sign * min(sign * v for point in own if (v := _finite(point["value"])) is not None)
     if is_baseline and sign * (final - best) > 0.01 * abs(best):
-        found.append(
-            f"ended worse ({final:.4g}) than it had been ({best:.4g}): a weak target flatters savings."
-        )
+        found.append(f"ended worse ({final:.4g}) than it had been ({best:.4g}): a weak target flatters savings.")
     if target is not None and sign * (final - target) > 0 and flops_to_reach(own, target, better) is not None:
         found.append("reached the baseline's final metric but ended worse: its saving was a passing one.")
     return found

@@ -97,9 +97,8 @@ def write_run(folder: Path, stages: int = 2, *, finished: bool = True, title: st
             counts = {"step": step, "tokens": step * 100, "flops": step * 1e9, "seconds": step * 0.1}
             loss = 4 + math.exp(-step / 20) - number
             if step:
-                lines.append(
-                    counts | {"loss": loss, "learning_rate": 1e-3, "gradient_norm": 1.0, "tokens_per_second": 9.0}
-                )
+                trained = {"loss": loss, "learning_rate": 1e-3, "gradient_norm": 1.0, "tokens_per_second": 9.0}
+                lines.append(counts | trained)
             lines.append(counts | {"validation/loss": loss, "validation/perplexity": math.exp(loss)})
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (stage / "metrics.jsonl").write_text(text + '{"step": 41, "los', encoding="utf-8")

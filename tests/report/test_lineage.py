@@ -56,6 +56,7 @@ def test_damaged_graphs_are_drawn_as_far_as_they_go():
     unknown = {"operation": "load", "from": "c" * 64, "to": "a" * 64}
     svg = lineage_svg([("", Lineage.model_validate({"nodes": nodes, "edges": [edge, back, itself, unknown]}))])
     assert {"a", "b", "c" * 12} <= set(texts(svg))
+    assert "nothing" not in texts(svg)
     assert lineage_svg([("", Lineage())]) == ""
 
 

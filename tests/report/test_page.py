@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from synthetic import study_fields, write_run
 
 from warmstart.errors import DataError
+from warmstart.report.document import script_json
 from warmstart.report.page import render, render_study
 from warmstart.report.results import Results
 
@@ -109,6 +110,12 @@ def test_text_from_files_is_never_markup(tmp_path):
         "javascript:" not in (tmp_path / "r.html").read_text().replace("javascript:alert(1)", "", 0).split("<main>")[0]
     )
     assert 'href="javascript' not in (tmp_path / "r.html").read_text()
+
+
+def test_no_text_can_end_the_script_element():
+    text = script_json({"a</script ": "<!--&"})
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"a</script ": "<!--&"}
 
 
 def test_a_run_shows_its_stages_also_before_it_is_finished(tmp_path):
