@@ -62,7 +62,16 @@ class Workers:
             parts(room)
         self.replace("warmstart.run_recipe", "run", types.SimpleNamespace(model=Path("there/model")))
         self.replace("warmstart.run_study", "study", {})
-        self.replace("warmstart.surgery.grow", "grow", "largest logit difference 0")
+        growth = types.SimpleNamespace(
+            old_parameters=1000,
+            new_parameters=4000,
+            promise="exactly",
+            reason="why",
+            largest=1e-7,
+            mean=1e-8,
+            seconds=2,
+        )
+        self.replace("warmstart.surgery.grow", "grow", growth)
         self.replace("warmstart.report.page", "render", Path("there/report.html"))
 
     def replace(self, module: str, name: str, outcome: Any) -> None:
@@ -182,7 +191,7 @@ def test_grow_passes_everything_on(workers):
         "--to",
         "n_embd=64",
         "--to",
-        "name=x",
+        "n_layer=3",
         "--width",
         "aki",
         "--depth",
@@ -193,8 +202,9 @@ def test_grow_passes_everything_on(workers):
     assert result.exit_code == 0, result.output
     args, options = workers.calls[0]
     assert args == ("small", Path("large"))
-    assert options == {"to": {"n_embd": 64, "name": "x"}, "width": "aki", "depth": "identity", "seed": 5}
-    assert "largest logit difference" in result.stdout
+    assert options == {"to": {"n_embd": 64, "n_layer": 3}, "width": "aki", "depth": "identity", "seed": 5}
+    assert "1,000 -> 4,000 weights" in result.stdout
+    assert "largest logit difference 1e-07" in result.stdout
     assert invoke("grow", "small", "large", "--to", "n_embd").exit_code == 2
     assert invoke("grow", "small", "large").exit_code == 2
     assert invoke("grow", "small", "large", "--to", "a=1", "--width", "wider").exit_code == 2

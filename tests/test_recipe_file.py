@@ -9,7 +9,7 @@ import yaml
 
 from warmstart.errors import RecipeError
 from warmstart.recipe import Recipe, Study
-from warmstart.recipe_file import read_any, read_recipe, read_study, resolved, settings
+from warmstart.recipe_file import read_any, read_recipe, read_study, resolved, sizes
 
 RECIPE = """\
 title: small
@@ -435,12 +435,20 @@ def test_bad_sets_are_named_as_they_were_given(text, message, write):
     assert "\n" not in str(caught.value)
 
 
-def test_settings_of_an_option():
-    assert settings(["hidden_size=512", "name=x"], "--to") == {"hidden_size": 512, "name": "x"}
-    with pytest.raises(RecipeError, match="--to hidden_size: expected key=value"):
-        settings(["hidden_size"], "--to")
+def test_sizes_of_an_option():
+    assert sizes(["hidden_size=512", "n=1_000"], "--to") == {"hidden_size": 512, "n": 1000}
+    for text, message in {
+        "hidden_size": "--to hidden_size: expected key=value",
+        "a=x": "--to a=x: found 'x'; must be a whole number greater than 0",
+        "a=0": "--to a=0: found 0",
+        "a=true": "--to a=true: found True",
+        "a=1.5": "--to a=1.5: found 1.5",
+    }.items():
+        with pytest.raises(RecipeError) as caught:
+            sizes([text], "--to")
+        assert str(caught.value).startswith(message)
     with pytest.raises(RecipeError, match="'a' is given twice"):
-        settings(["a=1", "a=2"], "--to")
+        sizes(["a=1", "a=2"], "--to")
 
 
 # ---- studies
