@@ -104,8 +104,8 @@ def write_run(folder: Path, stages: int = 2, *, finished: bool = True, title: st
         (stage / "metrics.jsonl").write_text(text + '{"step": 41, "los', encoding="utf-8")
         if finished or number < stages - 1:
             facts = {
-                "folder": name, "steps": 40, "tokens": 4000, "flops": 4e10, "seconds": 4.0,
-                "peak_memory_bytes": 1 << 30, "parameters": 1000, "final": {"validation/loss": 3.9}, "precision": "fp32",
+                "folder": name, "steps": 40, "tokens": 4000, "flops": 4e10, "seconds": 4.0, "precision": "fp32",
+                "peak_memory_bytes": 1 << 30, "parameters": 1000, "final": {"validation/loss": 3.9},
                 "surgery": [{"surgery": {"type": "grow"}, "promise": "exactly", "largest": 2e-6}] if number else [],
                 "data": {"fingerprint": digest("d"), "statistics": {"documents": 17}},
             }  # fmt: skip
