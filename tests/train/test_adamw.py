@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from warmstart.errors import ModelError
 from warmstart.train.optimizers.adamw import AdamW
 
 
@@ -27,3 +29,8 @@ def test_frozen_weights_are_left_out() -> None:
     model.bias.requires_grad_(False)
     optimizer = AdamW().start(model, 1.0)
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    with pytest.raises(ModelError, match="every weight of the model is frozen"):
+        AdamW().start(nn.Linear(2, 2).requires_grad_(False), 1.0)

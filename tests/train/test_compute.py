@@ -65,9 +65,10 @@ def test_closed_form(like: str, attention: str) -> None:
     assert measured(like, attention) == 3 * closed_form(like)
 
 
-@pytest.mark.parametrize("like", ["llama", "bert"])
-def test_a_mask_changes_nothing(like: str) -> None:
-    assert measured(like, "sdpa", mask=True) == measured(like, "eager") == measured(like, "sdpa")
+@pytest.mark.parametrize("like", ["gpt2", "llama", "bert"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_mask_changes_nothing(like: str, attention: str) -> None:
+    assert measured(like, attention, mask=True) == measured(like, attention) == 3 * closed_form(like)
 
 
 def test_frozen_weights_are_not_charged() -> None:

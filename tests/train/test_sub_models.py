@@ -76,6 +76,29 @@ def test_only_the_top_layers_and_the_head_move(like: str) -> None:
     assert not any("position" in name or "wpe" in name for name in moved)
 
 
+@pytest.mark.parametrize("like", KINDS)
+def test_weights_without_a_gradient_keep_their_moments_too(like: str) -> None:
+    """AdamW passes over them: no decay, no step from old momentum, no change of the moments."""
+    model = build(like)
+    optimizer = AdamW(weight_decay=0.5).start(model, 0.1)
+    loss(model).backward()  # every weight has momentum now
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    before = copy.deepcopy([(p.detach(), optimizer.state[p]) for p in model.parameters()])
+    with SubModels(layers=2).during(model, "4"):
+        loss(model).backward()
+    optimizer.step()
+    rested = 0
+    for parameter, (weight, moments) in zip(model.parameters(), before, strict=True):
+        if parameter.grad is None:
+            rested += 1
+            assert torch.equal(parameter, weight)
+            assert all(torch.equal(optimizer.state[parameter][name], moments[name]) for name in moments)
+        else:
+            assert not torch.equal(optimizer.state[parameter]["exp_avg"], moments["exp_avg"])
+    assert 0 < rested < len(before)
+
+
 def test_everything_is_undone_even_after_an_error() -> None:
     model = build("gpt2")
     names = [name for name, p in model.named_parameters() if p.requires_grad]

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from warmstart.errors import ModelError
 from warmstart.train.optimizers import Optimizer
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -23,6 +24,8 @@ class AdamW(Optimizer):
 
     def start(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         trained = [p for p in model.parameters() if p.requires_grad]
+        if not trained:
+            raise ModelError("train.trainable: every weight of the model is frozen; there is nothing to train")
         groups = [
             {"params": [p for p in trained if p.dim() >= 2], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
