@@ -22,9 +22,9 @@ def write_corpus(path: Path, documents: int = 60, seed: int = 0) -> Path:
     """A jsonl file of made-up sentences with some structure to learn."""
     draw = random.Random(seed)
     names, verbs, things = (
-        "Ann Bob Cid Dee Eve Fay".split(),
-        "sees likes finds sells".split(),
-        "apples boats cats doors".split(),
+        ["Ann", "Bob", "Cid", "Dee", "Eve", "Fay"],
+        ["sees", "likes", "finds", "sells"],
+        ["apples", "boats", "cats", "doors"],
     )
     with path.open("w", encoding="utf-8") as file:
         for number in range(documents):

@@ -32,7 +32,9 @@ def training(tmp_path: Path, objective: str = "causal", folder: str = "stage", *
     raw = tiny_recipe(corpus, objective=objective)["stages"][0]
     raw["train"] |= changes.pop("train", {})
     stage = Stage.model_validate(raw | changes)
-    assert stage.data and stage.tokenizer and stage.init
+    assert stage.data is not None
+    assert stage.tokenizer is not None
+    assert stage.init is not None
     tokenizer = tokenizer_for(stage.tokenizer, stage.data, stage.objective.head)
     data = prepare(stage.data, tokenizer)
     model = new_model(configuration(stage.init.like, stage.init.settings, tokenizer), stage.objective.head, 7)

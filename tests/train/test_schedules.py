@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,10 +31,10 @@ def test_curves(schedule: Cosine | Linear | WarmupStableDecay) -> None:
     assert all(0 <= f <= 1 for f in grid)
     assert grid[-1] == pytest.approx(schedule.floor)
     start = int(500 * schedule.warmup) + 1
-    assert all(b <= a + 1e-12 for a, b in zip(grid[start:], grid[start + 1 :], strict=False))
-    assert all(b >= a - 1e-12 for a, b in zip(grid[: start - 1], grid[1 : start - 1], strict=False)) or start < 3
+    assert all(b <= a + 1e-12 for a, b in pairwise(grid[start:]))
+    assert all(b >= a - 1e-12 for a, b in pairwise(grid[: start - 1])) or start < 3
     if schedule.warmup >= 0.05 and getattr(schedule, "shape", "") != "sqrt":
-        assert max(abs(b - a) for a, b in zip(grid, grid[1:], strict=False)) < 0.06
+        assert max(abs(b - a) for a, b in pairwise(grid)) < 0.06
 
 
 def test_warm_up_in_steps() -> None:
