@@ -46,8 +46,13 @@ def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     ours = dumper.resolve(yaml.ScalarNode, text, (True, False))
     others = _STANDARD.resolve(yaml.ScalarNode, text, (True, False))
     plain = ours == others == f"{_TAG}str"
-    style = None if plain else "'"
-    return dumper.represent_scalar(f"{_TAG}str", text, style="|" if "\n" in text else style)
+    if set(text) & set("\r\x85\u2028\u2029\ufeff"):
+        style: str | None = '"'  # the only style that keeps these line breaks as they are
+    elif "\n" in text:
+        style = "|"
+    else:
+        style = None if plain else "'"
+    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
 
 
 _STANDARD = yaml.resolver.Resolver()
