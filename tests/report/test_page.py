@@ -181,12 +181,13 @@ class Visit:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(180_000)  # a busy machine needs a minute for what takes an idle one two seconds
         self.page = context.new_page()
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
-        self.page.wait_for_selector("html[data-drawn]", timeout=60_000)
+        self.page.wait_for_selector("html[data-drawn]")
 
     def drawn(self, chart: str) -> dict:
         return self.page.evaluate(
