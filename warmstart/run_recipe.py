@@ -193,7 +193,7 @@ def _run_stage(
     values = training.run()
     if not processes.is_main_process:
         return
-    model.to("cpu")
+    model.to("cpu")  # type: ignore[arg-type]
     end_id = lineage.add(
         weights_hash(model),
         folder.name,

@@ -86,7 +86,7 @@ class Training:
         self.processes = PartialState(cpu=self.device.type == "cpu")
         if self.processes.num_processes > 1:
             self.device = self.processes.device
-        self.model = model.to(self.device)
+        self.model = model.to(self.device)  # type: ignore[arg-type]  # wrapped in transformers so that its signature is lost
         self.objective = stage.objective
         self.extra = self.objective.start(self.model)
         if self.extra is not None:
