@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import torch
 
-from warmstart.models.save import write_whole
+from warmstart.disk import write_whole
 
 
 def versions() -> dict[str, str]:

@@ -24,11 +24,12 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from warmstart.data.prepare import Prepared, prepare
+from warmstart.disk import write_whole
 from warmstart.errors import ModelError, StateError, UserError
 from warmstart.models.build import configuration, new_model
 from warmstart.models.card import model_card
 from warmstart.models.load import load_model
-from warmstart.models.save import save_model, weights_hash, write_whole
+from warmstart.models.save import save_model, weights_hash
 from warmstart.models.tokenizer import check_fits, load_tokenizer, tokenizer_for
 from warmstart.provenance import Lineage, commit, machine, versions
 from warmstart.randomness import derive_seed

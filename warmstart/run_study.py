@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
-from warmstart.models.save import write_whole
 from warmstart.recipe import Recipe, Study
 from warmstart.recipe_file import resolved
 from warmstart.train.metrics import read_metrics

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from synthetic import study_fields
 
 from warmstart.errors import DataError
-from warmstart.report.results import Curve, Results, write_whole
+from warmstart.report.results import Curve, Results
 
 COMMITTED = sorted((Path(__file__).resolve().parents[2] / "results").rglob("*.json"))
 
@@ -101,19 +101,6 @@ def test_a_file_that_is_no_results_file_is_refused(tmp_path):
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(DataError, match=r"list\.json"):
         Results.load(tmp_path / "list.json")
-
-
-def test_a_write_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch):
-    path = write_whole(tmp_path / "r.json", "old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(DataError, match=r"No space left on device; nothing was changed"):
-        write_whole(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

@@ -85,7 +85,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_sync", full)
+    monkeypatch.setattr(checkpoint, "sync", full)
     with pytest.raises(UserError, match="No space left"):
         save(tmp_path, 2)
     monkeypatch.undo()

@@ -20,17 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from warmstart.disk import CANNOT_WRITE, sync
 from warmstart.errors import UserError
 
-CANNOT_WRITE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EEXIST,
-}
 CHECKSUM_LIMIT = 256 * 2**20  # larger files are checked by size alone: reading them would take longer than opening
 
 
@@ -74,9 +66,9 @@ def entry(
             files = {p.name: {"size": p.stat().st_size, "crc32": _crc(p)} for p in sorted(draft.iterdir())}
             (draft / "meta.json").write_text(json.dumps({"facts": made, "files": files}, indent=1), encoding="utf-8")
             for path in [*draft.iterdir(), draft]:
-                _sync(path)
+                sync(path)
             _publish(draft, folder)
-            _sync(folder.parent)
+            sync(folder.parent)
             return made
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -170,11 +162,3 @@ def _crc(path: Path) -> int | None:
         while piece := file.read(2**20):
             value = zlib.crc32(piece, value)
     return value
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

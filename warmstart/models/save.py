@@ -1,13 +1,8 @@
-"""Save a model and its tokenizer as an ordinary Hugging Face folder, whole or not at all; and name weights by hash."""
+"""Save a model and its tokenizer as an ordinary Hugging Face folder, whole or not at all; name weights by hash."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from warmstart.errors import UserError
+from warmstart.disk import whole_folder
 
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path, card: str | None = None) -> None:
@@ -32,47 +27,6 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path, card: str |
             (draft / "README.md").write_text(card, encoding="utf-8")
 
 
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise."""
-    draft = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        for path in sorted(draft.rglob("*")):
-            if path.is_file():
-                _sync(path)
-        _sync(draft)
-        old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-        if folder.exists():
-            folder.rename(old)
-        draft.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-        _sync(folder.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise UserError(f"cannot write {folder}: {os.strerror(error.errno)}; nothing was changed") from error
-        raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never half of it."""
-    draft = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        _sync(draft)
-        draft.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise UserError(f"cannot write {path}: {os.strerror(error.errno)}; nothing was changed") from error
-        raise
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def weights_hash(model: nn.Module) -> str:
     """sha256 over every weight's name, dtype, shape and bytes: two models with one hash are the same weights."""
     digest = hashlib.sha256()
@@ -83,11 +37,3 @@ def weights_hash(model: nn.Module) -> str:
             value.view(torch.uint8).numpy().tobytes() if value.dim() else value.reshape(1).view(torch.uint8).numpy()
         )
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,11 +16,12 @@ from urllib.parse import quote
 import yaml
 from pydantic import ValidationError
 
+from warmstart.disk import write_whole
 from warmstart.errors import DataError
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
 from warmstart.report.lineage import lineage_sentences, lineage_svg
-from warmstart.report.results import Effect, Lineage, Results, write_whole
+from warmstart.report.results import Effect, Lineage, Results
 from warmstart.train.metrics import read_metrics
 
 CHIPS = {"holds": ("holds", "✓"), "does not hold": ("fails", "✕"), "unclear": ("unclear", "?")}

@@ -13,11 +13,9 @@ in JSON.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from warmstart import verdict
+from warmstart.disk import write_whole
 from warmstart.errors import DataError, nearest
 
 
@@ -246,7 +245,7 @@ class Results(Form):
         """Writes the file whole or not at all.
 
         Raises:
-            DataError: it cannot be written (no permission, full disk); an earlier file is untouched.
+            UserError: it cannot be written (no permission, full disk); an earlier file is untouched.
         """
         return write_whole(Path(path), self.text())
 
@@ -264,27 +263,6 @@ class Results(Form):
         except ValueError as error:
             raise DataError(f"{path} is not JSON: {error}") from None
         return _validated(cls, raw, str(path))
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Writes a text file whole or not at all: a new file beside it, flushed to disk, then renamed.
-
-    Raises:
-        DataError: it cannot be written; an earlier file is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror}; nothing was changed") from None
-    return path
 
 
 def _validated(cls: type[Results], raw: Any, where: str) -> Results:

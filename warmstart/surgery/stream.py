@@ -23,9 +23,9 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from warmstart.disk import whole_folder
 from warmstart.errors import ModelError
 from warmstart.models.axes import table_for
-from warmstart.models.save import whole_folder
 from warmstart.surgery import Promise
 from warmstart.surgery.check import check_inputs, judge, outputs, real_tokens
 from warmstart.surgery.plan import Plan

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from warmstart.disk import sync
 from warmstart.errors import StateError, UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -64,10 +65,10 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensors], values: dic
         sums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
         (draft / "checksums.json").write_text(json.dumps(sums), encoding="utf-8")
         for path in draft.iterdir():
-            _sync(path)
-        _sync(draft)
+            sync(path)
+        sync(draft)
         os.rename(draft, final)
-        _sync(folder)
+        sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         if isinstance(error, SafetensorError) and "No space" not in str(error):
@@ -184,11 +185,3 @@ def _verify(path: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

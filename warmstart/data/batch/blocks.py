@@ -129,7 +129,8 @@ def _open(path: Path) -> np.ndarray:
         shape, _, kind = npy.read_array_header_1_0(file)
     if shape[0] == 0:  # nothing cannot be mapped
         return np.empty(shape, kind)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    # The plain array view is read several times faster, row by row, than the memmap class around it.
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def _file(name: Path, column: str) -> Path:
