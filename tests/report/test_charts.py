@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from synthetic import study_fields
+from synthetic import arm, study_fields
 
 from warmstart.report.charts import curves_chart, run_charts, savings_chart
 from warmstart.report.results import Results
@@ -29,6 +29,14 @@ def test_the_zoom_shows_the_ends_and_the_grown_start_but_not_the_first_loss():
     low, high = curves_chart(Results.build(**study_fields()))["range"]
     assert low < 3.7
     assert 4.62 < high < 8
+
+
+def test_the_zoom_shows_a_worse_arm_from_its_half_on():
+    fields = study_fields()
+    fields["arms"]["worse"] = arm(8.0, 5.5, 5.0, 3, name="worse", source=True)
+    chart = curves_chart(Results.build(**fields))
+    worse = next(a for a in chart["arms"] if a["name"] == "worse")
+    assert chart["range"][1] > worse["mean"][5] > worse["mean"][-1]
 
 
 def test_seeds_with_other_flops_are_put_together_by_evaluation():

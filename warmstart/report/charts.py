@@ -21,7 +21,8 @@ def curves_chart(results: Results) -> dict[str, Any]:
     """The arms' curves: the mean over seeds and the band from the worst to the best seed, on both axes.
 
     `range` is the zoomed vertical range: from a little past the best end to the baseline after a third of its
-    budget, or to twice that where an arm starts there, so that a grown arm's start is in sight.
+    budget. It goes further for an arm that starts not far above (a grown arm's start is worth seeing), and so
+    that the second half of every arm is in sight, also of one that is worse.
     """
     arms = [
         {
@@ -106,7 +107,8 @@ def _zoom(results: Results, arms: Sequence[dict[str, Any]]) -> list[float] | Non
     best = min(ends)
     starts = [sign * arm["mean"][0] for arm in arms if not arm["baseline"] and arm["mean"][0] is not None]
     near = [start for start in starts if start - best <= 2 * (third - best)]
-    worst = max([third, *near, *ends])
+    halves = [sign * v for arm in arms if (v := arm["mean"][len(arm["mean"]) // 2]) is not None]
+    worst = max([third, *near, *halves, *ends])
     pad = 0.08 * (worst - best) or 0.05 * abs(best) or 1.0
     return sorted([sign * (best - pad), sign * (worst + pad)])
 
@@ -142,7 +144,7 @@ def run_charts(stages: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[d
     """The charts of a run: one per logged quantity, over all stages one after the other.
 
     Args:
-        stages: name and lines of metrics.jsonl of each stage. Counters begin at 0 in each; charts count on
+        stages: name and lines of metrics.jsonl of each stage. Counters begin at 0 in each; charts count on.
 
     Returns:
         Charts with `series` (name, stage index, `x` per axis, `y`) and the `borders` between stages.

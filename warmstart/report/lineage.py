@@ -60,7 +60,7 @@ def lineage_svg(lineages: Sequence[tuple[str, Lineage]]) -> str:
     description = f"Lineage of {len(graph)} sets of weights; the list below the drawing says the same in words."
     # On a small screen the drawing is scrolled rather than made too small to read.
     return (
-        f'<svg class="lineage" style="min-width:{round(width * 0.8)}px" viewBox="0 0 {width} {height}" '
+        f'<svg class="lineage" style="min-width:{round(width * 0.7)}px" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(description)}">{"".join(pieces)}</svg>'
     )
