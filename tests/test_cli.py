@@ -91,6 +91,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
     return Workers(monkeypatch)
 
 
+@pytest.mark.slow
 def test_help_and_version_import_nothing_heavy():
     script = """
 import sys
@@ -110,6 +111,7 @@ assert not heavy, heavy
         assert command in done.stdout
 
 
+@pytest.mark.slow
 def test_a_bad_recipe_in_a_real_process_ends_with_code_2_and_one_line(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(RECIPE.replace("steps: 5", "stpes: 5"))

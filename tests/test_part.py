@@ -130,6 +130,7 @@ def test_two_parts_of_one_name_are_an_error_that_names_both(tmp_path, recipe):
     assert "rename one" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_the_package_the_part_is_unknown(recipe):
     done = subprocess.run(
         [sys.executable, "-m", "warmstart.cli", "check", str(recipe)], capture_output=True, text=True, check=False
