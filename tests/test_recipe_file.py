@@ -183,6 +183,16 @@ BAD: dict[str, tuple[str, int, list[str]]] = {
         5,
         ["stages.0.data.source.1: unknown sources part 'python-stdlb' (did you mean 'python-stdlib'?)"],
     ),
+    "one of several forms, wrong inside": (
+        replaced("python-stdlib", "{type: files, path: [a.txt, 3]}"),
+        5,
+        ["stages.0.data.source.path.1: found 3; must be text; put it in quotes"],
+    ),
+    "none of several forms": (
+        replaced("python-stdlib", "{type: files, path: {a: b}}"),
+        5,
+        ["stages.0.data.source.path: found a mapping; must be text or a list"],
+    ),
     "unknown choice": (
         replaced("length: 32", "on_error: skipp"),
         5,
