@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from small_models import MODELS, POST_NORM, PRE_NORM, gap, in_full_precision, make_model
 
 from warmstart.errors import ModelError
+from warmstart.surgery import exact
 from warmstart.surgery.check import check_inputs, outputs
 from warmstart.surgery.exact import shares
 from warmstart.surgery.grow import Grow
@@ -115,6 +116,22 @@ def test_new_entries_leave_the_last_norm_as_zeros_so_a_tied_head_does_not_see_th
         assert (float(columns.abs().max()) > 1e-2) == (
             name == "gpt2-tied"
         )  # means under LayerNorm, zeros under RMSNorm
+
+
+@pytest.mark.parametrize("name", ["gpt2-untied", "bert-tied"])
+def test_shares_of_a_large_matrix_are_drawn_in_slices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = make_model(name, torch.float64)
+    drawn: list[int] = []
+
+    def counted(shape: list[int], dimension: int, piece: Piece) -> torch.Tensor:
+        drawn.append(math.prod(shape))
+        return shares(shape, dimension, piece)
+
+    monkeypatch.setattr(exact, "SLICE", 200)
+    monkeypatch.setattr(exact, "shares", counted)
+    assert gap(old, Grow(to={"width": 32}, width="exact").apply(old)) < 1e-10
+    assert len(drawn) > 20
+    assert max(drawn) <= 200
 
 
 def test_shares_of_copies_sum_to_one_and_differ() -> None:

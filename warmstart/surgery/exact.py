@@ -46,6 +46,9 @@ import torch
 
 from warmstart.surgery.width import Piece
 
+SLICE = 2**20
+"""Entries of a matrix for which shares are drawn at once."""
+
 
 def by_shares(piece: Piece) -> torch.Tensor:
     """Copies along every dimension, read in random shares that sum to 1 (heads, MLP; a post-norm model's width)."""
@@ -54,7 +57,7 @@ def by_shares(piece: Piece) -> torch.Tensor:
         if m is not None:
             new = new.index_select(dimension, m.index)
             if dimension == piece.weight.input:
-                new.mul_(shares(list(new.shape), dimension, piece))
+                _share_out(new, dimension, piece)
     return new.clone() if new is piece.tensor else new
 
 
@@ -75,12 +78,19 @@ def by_padding(piece: Piece, norm: str, ratio: float) -> torch.Tensor:
         else:
             new = new.index_select(dimension, m.index)
             if dimension == weight.input:
-                new.mul_(shares(list(new.shape), dimension, piece))
+                _share_out(new, dimension, piece)
     if weight.role == "norm_weight" and weight.axes == ("width",):
         return new * math.sqrt(ratio)
     if weight.normed:
         return new * math.sqrt(ratio)
     return new.clone() if new is piece.tensor else new
+
+
+def _share_out(tensor: torch.Tensor, dimension: int, piece: Piece) -> None:
+    """Multiplies a matrix by shares along `dimension`, slice by slice: all at once would take thrice its memory."""
+    other = 1 - dimension
+    for part in tensor.split(max(1, SLICE // tensor.shape[dimension]), other):
+        part.mul_(shares(list(part.shape), dimension, piece))
 
 
 def shares(shape: list[int], dimension: int, piece: Piece) -> torch.Tensor:
