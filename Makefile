@@ -47,7 +47,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt setuptools wheel
+	$(PIP) install --upgrade --constraint constraints.txt setuptools wheel
 	$(PIP) install --constraint constraints.txt --no-build-isolation --editable .
 	touch $@
 
