@@ -31,6 +31,7 @@ from warmstart.models.card import model_card
 from warmstart.models.load import load_model
 from warmstart.models.save import save_model, weights_hash
 from warmstart.models.tokenizer import check_fits, load_tokenizer, tokenizer_for
+from warmstart.objectives.blocks import first_position
 from warmstart.provenance import Lineage, commit, machine, versions
 from warmstart.randomness import derive_seed
 from warmstart.recipe import Recipe, Stage
@@ -264,9 +265,11 @@ def _starting_model(
 
 
 def _check_length(model: PreTrainedModel, stage: Stage) -> None:
-    """Blocks must fit into the model's positions."""
+    """Blocks must fit into the model's positions; RoBERTa and its kin leave the first ones to padding."""
     assert stage.data is not None
     limit = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(limit, int):
+        limit -= first_position(model)
     if isinstance(limit, int) and stage.data.length > limit:
         raise ModelError(f"data.length {stage.data.length} is more than the model's {limit} positions; lower it")
 

@@ -104,7 +104,7 @@ def study(
     if results is not None:
         record.save(Path(results) / study.family / f"{slug}.json")
     page = render(out)
-    console.print(comparison_table(record))
+    console.print(comparison_table(record, console.width))
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
     return record.model_dump(mode="json")
 

@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from warmstart.errors import ModelError, UserError
-from warmstart.surgery import stream
+from warmstart.surgery import stream, tensor_files
 from warmstart.surgery.grow import Grow, grow
 
 pytestmark = pytest.mark.filterwarnings("ignore:growing keeps")
@@ -132,7 +132,7 @@ def test_half_precision_stays_half_precision(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_full_disk_or_an_interrupt_leaves_nothing(error: BaseException, tmp_path: Path, monkeypatch: Any) -> None:
     saved("gpt2-tied", tmp_path / "old", max_shard_size="6KB")
-    real, written = stream.write_file, []
+    real, written = tensor_files.write_file, []
 
     def fails_later(path: Path, *rest: Any) -> None:
         real(path, *rest)
@@ -140,7 +140,7 @@ def test_a_full_disk_or_an_interrupt_leaves_nothing(error: BaseException, tmp_pa
         if len(written) == 3:
             raise error
 
-    monkeypatch.setattr(stream, "write_file", fails_later)
+    monkeypatch.setattr(tensor_files, "write_file", fails_later)
     expected = UserError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as caught:
         grow(tmp_path / "old", tmp_path / "new", to={"width": 32})

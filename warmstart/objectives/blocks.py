@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from warmstart.objectives import Loss, Row
@@ -40,3 +41,11 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> Loss:
         targets=targets,
         per_row=(sums / in_row.clamp(min=1)).detach(),
     )
+
+
+def first_position(model: nn.Module) -> int:
+    """RoBERTa and its kin number positions from `padding_idx + 1`, as their position embedding tells."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return 0 if module.padding_idx is None else module.padding_idx + 1
+    return 0

@@ -24,7 +24,7 @@ from torch import nn
 
 from warmstart.errors import ModelError
 from warmstart.objectives import Batch, Loss, Objective, Row
-from warmstart.objectives.blocks import NO_TARGET, stacked, token_loss
+from warmstart.objectives.blocks import NO_TARGET, first_position, stacked, token_loss
 from warmstart.objectives.words import Words
 
 CLOSED = -1e30
@@ -74,7 +74,7 @@ class Masked(Objective):
         """Mean cross entropy of the hidden tokens, nats."""
         output = model(
             input_ids=batch["input_ids"],
-            position_ids=batch["position_ids"] + _first_position(model),
+            position_ids=batch["position_ids"] + first_position(model),
             attention_mask=batch.get("attention_mask"),
         )
         return token_loss(output.logits, batch["labels"])
@@ -83,14 +83,6 @@ class Masked(Objective):
 def _document_mask(documents: torch.Tensor) -> torch.Tensor:
     same = documents[:, None, :, None] == documents[:, None, None, :]
     return torch.zeros(same.shape).masked_fill_(~same, CLOSED)
-
-
-def _first_position(model: nn.Module) -> int:
-    """RoBERTa and its kin number positions from `padding_idx + 1`, as their position embedding tells."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return 0 if module.padding_idx is None else module.padding_idx + 1
-    return 0
 
 
 def _draw_words(starts: np.ndarray, generator: np.random.Generator) -> np.ndarray:

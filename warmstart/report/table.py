@@ -152,11 +152,20 @@ def _cells(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def comparison_table(results: Results) -> Group:
-    """The table for a terminal of 100 columns: print it with a `rich.console.Console`."""
+COMPUTE = ("FLOPs", "tokens", "seconds")
+"""Columns that a terminal of fewer than 100 columns goes without: at equal FLOPs they say least."""
+
+
+def comparison_table(results: Results, width: int = 100) -> Group:
+    """The table for a terminal: print it with a `rich.console.Console`.
+
+    Args:
+        width: columns of the terminal.
+    """
+    shown = [number for number, heading in enumerate(HEADINGS) if width >= 100 or heading not in COMPUTE]
     # Names are the user's: `Text` shows them as they are, without reading markup in them.
     table = Table(title=Text(results.title), box=box.SIMPLE_HEAD, padding=(0, 0))
-    for heading in HEADINGS:
+    for heading in (HEADINGS[number] for number in shown):
         if heading == "arm":
             table.add_column(heading, overflow="fold", min_width=7)
         elif heading == "verdict":
@@ -164,7 +173,7 @@ def comparison_table(results: Results) -> Group:
         else:
             table.add_column(heading, justify="right", overflow="fold")
     for row in rows(results):
-        arm, *cells, verdict = _cells(row)
+        arm, *cells, verdict = (_cells(row)[number] for number in shown)
         table.add_row(Text(arm), *(_tight(cell) for cell in cells), Text(verdict, style=STYLES.get(verdict, "")))
     return Group(table, *(Text(line, style="dim") for line in notes(results)))
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -160,7 +160,12 @@ def grow(
         ModelError: no such model, or a growth that is not possible, or a broken promise.
         UserError: the disk is full or `out` cannot be written; nothing is left there.
     """
-    settings = Grow(to=dict(to), width=width, depth=depth, variant=variant, mapping=mapping, noise=noise)
+    try:
+        settings = Grow(to=dict(to), width=width, depth=depth, variant=variant, mapping=mapping, noise=noise)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise ModelError(f"{where}: found {first['input']!r}; {first['msg']}") from None
     return grow_checkpoint(_folder(model), Path(out), settings, seed=seed, check=check, tokens=tokens)
 
 

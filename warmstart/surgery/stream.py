@@ -1,27 +1,24 @@
 """Growing a checkpoint from folder to folder, tensor by tensor, in the memory of a few tensors.
 
-The header of a safetensors file lists every tensor's type, shape and place, and a grown tensor's shape is known
-from the configuration alone. So the new files' headers are written first and their bytes follow one tensor at a
-time; an old tensor is mapped only while it is needed. The price: a tensor that two new ones need (a copied block)
-is read twice.
+A grown tensor's shape is known from the configuration alone, so the new files' headers are written first and their
+bytes follow one tensor at a time; an old tensor is mapped only while it is needed. The price: a tensor that two new
+ones need (a copied block) is read twice.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import struct
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from warmstart.disk import whole_folder
 from warmstart.errors import ModelError
@@ -29,14 +26,11 @@ from warmstart.models.axes import table_for
 from warmstart.surgery import Promise
 from warmstart.surgery.check import check_inputs, judge, outputs, real_tokens
 from warmstart.surgery.plan import Plan
+from warmstart.surgery.tensor_files import Checkpoint, Spec, write_shards
 
 if TYPE_CHECKING:
     from warmstart.surgery.grow import Grow
 
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
-UNSHARDED = 5 * 2**30
-"""Bytes of the largest file that is made from a checkpoint in a single file."""
 BESIDE = (
     *(
         "tokenizer.json",
@@ -112,7 +106,7 @@ def grow_checkpoint(
     old_names, skipped = _covered(old, shell, plan)
     layout = _layout(old, old_names, grown_shell, plan)
     with whole_folder(target) as draft:
-        _write(draft, layout, lambda name: plan.tensor(name, old.tensor), old.shard_bytes)
+        write_shards(draft, layout, lambda name: plan.tensor(name, old.tensor), old.shard_bytes)
         plan.config.save_pretrained(draft)
         for name in BESIDE:
             if (source / name).is_file():
@@ -138,57 +132,6 @@ def grow_checkpoint(
         skipped=tuple(skipped),
         seconds=time.monotonic() - start,
     )
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A tensor's type and shape, as a safetensors header says them."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def bytes(self) -> int:
-        return self.dtype.itemsize * int(torch.Size(self.shape).numel())
-
-
-class Checkpoint:
-    """The safetensors files of a folder, read tensor by tensor.
-
-    Raises:
-        ModelError: there are none, or one is broken.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        index = folder / "model.safetensors.index.json"
-        try:
-            if index.is_file():
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-                files = [folder / name for name in names]
-            else:
-                files = sorted(folder.glob("*.safetensors"))
-            if not files:
-                raise ModelError(
-                    f"'{folder}' has no *.safetensors weights (other formats are not read: they may run code)"
-                )
-            self._file: dict[str, Path] = {}
-            self.specs: dict[str, Spec] = {}
-            for file in files:
-                for name, entry in _header(file).items():
-                    self._file[name] = file
-                    if entry["dtype"] in DTYPES:
-                        self.specs[name] = Spec(DTYPES[entry["dtype"]], tuple(entry["shape"]))
-        except (OSError, ValueError, KeyError, struct.error) as error:
-            raise ModelError(f"the checkpoint in '{folder}' cannot be read: {error}") from error
-        self.shard_bytes = max(f.stat().st_size for f in files) if len(files) > 1 else UNSHARDED
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """One tensor, mapped from its file; the map is gone with the tensor."""
-        try:
-            with safe_open(self._file[name], framework="pt") as file:
-                return file.get_tensor(name)
-        except SafetensorError as error:
-            raise ModelError(f"{self._file[name]} is broken: {error}") from error
 
 
 def read_model_folder(folder: Path) -> tuple[PretrainedConfig, type[PreTrainedModel]]:
@@ -261,54 +204,6 @@ def _layout(old: Checkpoint, names: Iterable[str], grown_shell: PreTrainedModel,
     return {name: layout[layer, name] for layer, name in sorted(layout)}
 
 
-def _write(folder: Path, layout: Mapping[str, Spec], make: Callable[[str], torch.Tensor], limit: int) -> None:
-    """safetensors files of at most `limit` bytes (a larger tensor has a file of its own), and their index."""
-    shards: list[dict[str, Spec]] = [{}]
-    for name, spec in layout.items():
-        if shards[-1] and sum(s.bytes for s in shards[-1].values()) + spec.bytes > limit:
-            shards.append({})
-        shards[-1][name] = spec
-    place: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_file(folder / file, shard, make)
-        place |= dict.fromkeys(shard, file)
-    if len(shards) > 1:
-        total = sum(spec.bytes for spec in layout.values())
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(place.items()))}
-        text = json.dumps(index, indent=2) + "\n"
-        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
-
-
-def write_file(path: Path, specs: Mapping[str, Spec], make: Callable[[str], torch.Tensor]) -> None:
-    """One safetensors file: 8 bytes of header length, the header in JSON, the tensors' bytes (little-endian)."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, spec in specs.items():
-        header[name] = {
-            "dtype": NAMES[spec.dtype],
-            "shape": list(spec.shape),
-            "data_offsets": [end, end + spec.bytes],
-        }
-        end += spec.bytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, spec in specs.items():
-            tensor = make(name)
-            assert (tensor.dtype, tuple(tensor.shape)) == (spec.dtype, spec.shape), (name, tensor.shape, spec)
-            file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-            del tensor
-
-
-def _header(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(min(length, path.stat().st_size)))
-    header.pop("__metadata__", None)
-    return dict(header)
-
-
 def _load(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
+    disable_progress_bar()  # the check loads two models; their bars would say nothing
     return kind.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32)
