@@ -37,6 +37,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Turns:
                 self.pipe.send((wall, cpu, dict(self.phases)))
             self._steps = self.pipe.recv()  # waits here
             if self._steps is None:
-                os._exit(0)
+                raise SystemExit(0)
             self._left = self._steps + 1  # the first step after a wait brings data back into the caches: not timed
             self._began = None
         elif self._left == self._steps:
@@ -135,13 +136,13 @@ def race(args: argparse.Namespace, folder: Path) -> tuple[Seconds, Seconds, dict
     first.join()  # the contestants read its work from the cache
     if first.exitcode:
         raise SystemExit("the text could not be prepared (see above)")
-    pipes, children = {}, []
+    pipes, children = {}, {}
     for name in args.contestants:
         pipes[name], theirs = context.Pipe()
-        child = context.Process(target=contestant, args=(name, args, folder, theirs), daemon=True)
+        child = context.Process(target=contestant, args=(name, args, folder, theirs), name=name, daemon=True)
         child.start()
         theirs.close()
-        children.append(child)
+        children[name] = child
     wall: Seconds = {name: [] for name in args.contestants}
     cpu: Seconds = {name: [] for name in args.contestants}
     phases: dict[str, float] = defaultdict(float)
@@ -149,7 +150,7 @@ def race(args: argparse.Namespace, folder: Path) -> tuple[Seconds, Seconds, dict
     for number in range(args.blocks + 1):
         order = draw.sample(args.contestants, len(args.contestants))
         for name in order:
-            took, used, parts = turn(pipes[name], name, args.steps)
+            took, used, parts = turn(pipes[name], children[name], args.steps)
             if number == 0:  # compiles, measures FLOPs, fills caches
                 print(f"{name} is warm", flush=True)
                 continue
@@ -161,18 +162,22 @@ def race(args: argparse.Namespace, folder: Path) -> tuple[Seconds, Seconds, dict
                     phases[part] += value
     for pipe in pipes.values():
         pipe.send(None)
-    for child in children:
+    for child in children.values():
         child.join(timeout=10)
     return wall, cpu, phases
 
 
-def turn(pipe: Connection, name: str, steps: int) -> tuple[float, float, dict[str, float]]:
+def turn(pipe: Connection, child: BaseProcess, steps: int) -> tuple[float, float, dict[str, float]]:
     """One block of steps of one contestant: wall seconds, CPU seconds, and the seconds of its phases."""
     try:
         pipe.send(steps)
         took, used, parts = pipe.recv()
-    except (EOFError, BrokenPipeError):
-        raise SystemExit(f"{name} stopped with an error (above); leave it out with --without {name}") from None
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        child.join(timeout=10)
+        why = (
+            f"was killed by signal {-child.exitcode}" if (child.exitcode or 0) < 0 else "stopped with an error (above)"
+        )
+        raise SystemExit(f"{child.name} {why}; leave it out with --without {child.name}") from None
     return took, used, parts
 
 
