@@ -175,7 +175,9 @@ def turn(pipe: Connection, child: BaseProcess, steps: int) -> tuple[float, float
     except (EOFError, BrokenPipeError, ConnectionResetError):
         child.join(timeout=10)
         why = (
-            f"was killed by signal {-child.exitcode}" if (child.exitcode or 0) < 0 else "stopped with exit code {child.exitcode} (see above)"
+            f"was killed by signal {-child.exitcode}"
+            if (child.exitcode or 0) < 0
+            else f"stopped with exit code {child.exitcode} (see above)"
         )
         raise SystemExit(f"{child.name} {why}; leave it out with --without {child.name}") from None
     return took, used, parts
