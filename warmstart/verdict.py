@@ -4,11 +4,11 @@ Everything here is a pure function of numbers that the results file holds, so th
 out again from the committed JSON alone. The words:
 
 - *difference*: the method's final metric minus the baseline's, at equal training FLOPs, per seed.
-- *saving*: 1 - FLOPs(method reaches the baseline's final metric) / FLOPs(baseline), per seed. 0.35 means
-  that 35 % of the baseline's compute was not needed. It is not a *speed-up*: see `speed_up`.
+- *saving*: 1 - FLOPs(method reaches the baseline's final metric for good) / FLOPs(baseline), per seed. 0.35
+  means that 35 % of the baseline's compute was not needed. It is not a *speed-up*: see `speed_up`.
 - *saving with source*: the same, with what the reused model cost to make added to the method's FLOPs.
 
-**A pair that never reaches the baseline's final metric has no saving.** All that its curve says is that the
+**A pair that does not end at the baseline's final metric or better has no saving.** All that its curve says is that the
 saving is below about zero, not how far. Counting it as 0 would flatter a method that is worse, and leaving
 it out would average over the lucky seeds. So its saving is `None`, and then the mean and the interval over
 the seeds are `None` too; `reached` says which pairs are meant. The price: one missed seed in three hides
@@ -113,14 +113,12 @@ def interval(values: Sequence[float | None], confidence: float = 0.95) -> Interv
 
 
 def flops_to_reach(curve: Curve, target: float, better: Better = "lower") -> float | None:
-    """Training FLOPs at which a curve first reaches a target, or `None` where it never does within its
-    compute.
+    """Training FLOPs from which on a curve is never worse than a target; `None` where it ends worse.
 
-    Between two evaluations the metric is taken to move in a straight line. The *first* crossing counts,
-    also where a noisy curve goes back afterwards: the weights of that moment existed. (A verdict asks for a
-    better *end* besides, so that one lucky evaluation decides nothing, and `remarks` names such curves.) A
-    curve that is past the target before its first step needs 0 FLOPs. After an evaluation that was not
-    finite nothing is interpolated: the crossing is then the evaluation that shows it.
+    Between two evaluations the metric is taken to move in a straight line. The *last* crossing counts: a lucky
+    evaluation saves nothing, and neither does a start that a warm-up first undoes (a grown model may begin at the
+    target and be worse for a while). A curve that keeps to the target from before its first step needs 0 FLOPs. Across
+    an evaluation that was not finite nothing is interpolated: the crossing is then the evaluation that shows it.
 
     Raises:
         ValueError: the curve is empty, or its FLOPs decrease.
@@ -128,22 +126,21 @@ def flops_to_reach(curve: Curve, target: float, better: Better = "lower") -> flo
     if not curve:
         raise ValueError("a curve needs at least one evaluation")
     sign = 1.0 if better == "lower" else -1.0
-    before: tuple[float, float] | None = None
+    reached: float | None = None
+    worse: tuple[float, float] | None = None  # the evaluation before, where it was worse than the target
     for number, point in enumerate(curve):
         flops, value = point["flops"], _finite(point["value"])
         if number and flops < curve[number - 1]["flops"]:
             raise ValueError(f"a curve's FLOPs must not decrease: {curve[number - 1]['flops']:g}, then {flops:g}")
-        if value is None:
-            before = None
-            continue
-        gap = sign * (value - target)
-        if gap <= 0:
-            if before is None:
-                return flops
-            flops_before, gap_before = before
-            return flops_before + (flops - flops_before) * gap_before / (gap_before - gap)
-        before = (flops, gap)
-    return None
+        gap = None if value is None else sign * (value - target)
+        if gap is None or gap > 0:
+            reached, worse = None, None if gap is None else (flops, gap)
+        elif reached is None:
+            reached = flops
+            if worse is not None:
+                flops_before, gap_before = worse
+                reached = flops_before + (flops - flops_before) * gap_before / (gap_before - gap)
+    return reached
 
 
 def speed_up(saving: float) -> float:
@@ -285,14 +282,12 @@ def _weakness(own: Curve, baseline: Curve, *, is_baseline: bool, better: Better)
     found = []
     if abs(spent - equal) > 0.02 * equal:
         found.append(f"spent {spent / equal - 1:+.1%} FLOPs against the baseline, which is not equal compute.")
-    final, target = _finite(own[-1]["value"]), _finite(baseline[-1]["value"])
+    final = _finite(own[-1]["value"])
     if final is None:
         return [*found, "diverged: its final metric is not a finite number."]
     best = sign * min(sign * v for point in own if (v := _finite(point["value"])) is not None)
     if is_baseline and sign * (final - best) > 0.01 * abs(best):
         found.append(f"ended worse ({final:.4g}) than it had been ({best:.4g}): a weak target flatters savings.")
-    if target is not None and sign * (final - target) > 0 and flops_to_reach(own, target, better) is not None:
-        found.append("reached the baseline's final metric but ended worse: its saving was a passing one.")
     return found
 
 
