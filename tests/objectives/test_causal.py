@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -50,7 +51,7 @@ def test_loss_is_the_mean_over_targets() -> None:
     assert not loss.per_row.requires_grad
     (ours,) = torch.autograd.grad(loss.total, logits, retain_graph=True)
     (theirs,) = torch.autograd.grad(expected, logits)
-    assert torch.equal(ours, theirs)
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_no_target_at_all_is_no_nan() -> None:
@@ -78,3 +79,25 @@ def test_the_model_is_called_without_a_mask_or_a_cache() -> None:
     Causal().loss(spy, Causal().collate([ROW], None, GENERATOR))
     assert set(spy.arguments) == {"input_ids", "position_ids", "use_cache"}
     assert spy.arguments["use_cache"] is False
+
+
+@pytest.mark.parametrize("size", [1.0, 300.0])  # (300: the softmax of a float32 underflows)
+def test_the_loss_and_its_gradient_are_pytorchs(size):
+    logits = (torch.randn(2, 5, 7, dtype=torch.float64) * size).float().requires_grad_()
+    labels = torch.randint(0, 7, (2, 5))
+    labels[0, 1] = labels[1, 4] = -100
+    loss = token_loss(logits, labels).total
+    (ours,) = torch.autograd.grad(loss, logits)
+    reference = functional.cross_entropy(logits.double().flatten(0, 1), labels.flatten(), ignore_index=-100)
+    (theirs,) = torch.autograd.grad(reference, logits)
+    torch.testing.assert_close(loss.double(), reference, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert ours[0, 1].abs().max() == 0
+
+
+def test_the_gradient_can_be_taken_twice_from_one_forward_pass():
+    logits, labels = torch.randn(1, 4, 6, requires_grad=True), torch.randint(0, 6, (1, 4))
+    loss = token_loss(logits, labels).total
+    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, logits)
+    assert torch.equal(first, second)

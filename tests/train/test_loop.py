@@ -75,6 +75,21 @@ def test_equals_a_hand_written_loop(tmp_path: Path) -> None:
     torch.testing.assert_close(weights(ours.model), weights(model), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_compiling_changes_nothing_but_rounding(tmp_path: Path) -> None:
+    plain = training(tmp_path, folder="plain")
+    compiled = training(tmp_path, folder="compiled", train={"compile": True})
+    without_dropout(plain.model)  # (compiled code draws its dropout from another stream)
+    without_dropout(compiled.model)
+    start = weights(plain.model).clone()
+    for _ in range(3):
+        plain.step()
+        compiled.step()
+    assert (weights(plain.model) - start).abs().max() > 1e-4
+    torch.testing.assert_close(weights(compiled.model), weights(plain.model), rtol=0, atol=1e-5)
+    assert compiled.counts.flops == plain.counts.flops
+
+
 @pytest.mark.parametrize("objective", ["causal", "masked"])
 def test_accumulation_changes_nothing_but_rounding(tmp_path: Path, objective: str) -> None:
     """Micro-batches hold different numbers of targets; weighting by rows instead of targets fails here."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
 
 from warmstart.objectives import Loss, Row
 
@@ -29,9 +30,7 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> Loss:
         logits: `(batch, length, vocabulary)`.
         labels: `(batch, length)` int64; -100 where there is no target.
     """
-    flat = functional.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=NO_TARGET, reduction="none"
-    )
+    flat = CrossEntropy.apply(logits.flatten(0, 1).float(), labels.flatten())
     has_target = labels != NO_TARGET
     sums = flat.view(labels.shape).sum(dim=1)
     in_row = has_target.sum(dim=1)
@@ -41,6 +40,30 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> Loss:
         targets=targets,
         per_row=(sums / in_row.clamp(min=1)).detach(),
     )
+
+
+class CrossEntropy(torch.autograd.Function):
+    """-log softmax(logits)[label] for each row, 0 where there is no target; nats.
+
+    The gradient, softmax(logits) less one at the label, is written as that: what PyTorch's own loss turns into when
+    compiled compares every column of every row with the label, which costs a small model 3 % of its step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """`logits` `(rows, vocabulary)`, `labels` `(rows,)`; returns `(rows,)`."""
+        has_target = labels != NO_TARGET
+        index = torch.where(has_target, labels, 0).unsqueeze(1)
+        log_probability = torch.log_softmax(logits, dim=1)
+        ctx.save_for_backward(log_probability, index, has_target)
+        return torch.where(has_target, -log_probability.gather(1, index).squeeze(1), 0.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        log_probability, index, has_target = ctx.saved_tensors
+        weight = torch.where(has_target, gradient, 0.0).unsqueeze(1)
+        return log_probability.exp().mul_(weight).scatter_add_(1, index, -weight), None
 
 
 def first_position(model: nn.Module) -> int:
