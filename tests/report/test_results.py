@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from synthetic import study_fields
 
 from warmstart.errors import DataError
 from warmstart.report.results import Curve, Results
+from warmstart.report.table import comparison_markdown
 
-COMMITTED = sorted((Path(__file__).resolve().parents[2] / "results").rglob("*.json"))
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = sorted((ROOT / "results").rglob("*.json"))
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
@@ -107,3 +110,11 @@ def test_a_file_that_is_no_results_file_is_refused(tmp_path):
 def test_committed_effects_follow_from_the_committed_curves(path):
     results = Results.load(path)
     assert results.effects == results.recomputed()
+
+
+def test_the_readmes_table_is_the_committed_result():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- table: (\S+) -->\n(.*?)<!-- end of table -->", readme, re.DOTALL)
+    assert found
+    path, table = found.groups()
+    assert table.strip() == comparison_markdown(Results.load(ROOT / path)).strip()
