@@ -198,13 +198,27 @@ def test_grow_passes_everything_on(workers):
         "aki",
         "--depth",
         "identity",
+        "--variant",
+        "paired",
+        "--mapping",
+        "random",
+        "--noise",
+        0.1,
         "--seed",
         5,
     )
     assert result.exit_code == 0, result.output
     args, options = workers.calls[0]
     assert args == ("small", Path("large"))
-    assert options == {"to": {"n_embd": 64, "n_layer": 3}, "width": "aki", "depth": "identity", "seed": 5}
+    assert options == {
+        "to": {"n_embd": 64, "n_layer": 3},
+        "width": "aki",
+        "depth": "identity",
+        "variant": "paired",
+        "mapping": "random",
+        "noise": 0.1,
+        "seed": 5,
+    }
     assert "1,000 -> 4,000 weights" in result.stdout
     assert "largest logit difference 1e-07" in result.stdout
     assert invoke("grow", "small", "large", "--to", "n_embd").exit_code == 2

@@ -145,17 +145,36 @@ def grow(
     ],
     width: Annotated[
         Literal["fpi", "aki", "exact", "direct", "random"], typer.Option(help="How new width is filled.")
-    ] = ("fpi"),
+    ] = "fpi",
     depth: Annotated[
         Literal["stack", "interleave", "identity"], typer.Option(help="How new layers are filled.")
     ] = "stack",
+    variant: Annotated[
+        Literal["columns", "paired"], typer.Option(help="aki: what is borrowed from the block above.")
+    ] = "columns",
+    mapping: Annotated[
+        Literal["balanced", "random"], typer.Option(help="What is copied: each in turn, or each drawn at random.")
+    ] = "balanced",
+    noise: Annotated[
+        float, typer.Option(min=0, help="Noise on new entries, as a multiple of the weight's standard deviation.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="The seed of what is drawn at random.")] = 0,
 ) -> None:
     """Make a larger model from a smaller one, without training."""
     from warmstart.recipe_file import sizes
     from warmstart.surgery.grow import grow as enlarge
 
-    report = enlarge(model, out, to=sizes(to, "--to"), width=width, depth=depth, seed=seed)
+    report = enlarge(
+        model,
+        out,
+        to=sizes(to, "--to"),
+        width=width,
+        depth=depth,
+        variant=variant,
+        mapping=mapping,
+        noise=noise,
+        seed=seed,
+    )
     lines = [
         f"{out}: {report.old_parameters:,} -> {report.new_parameters:,} weights in {report.seconds:.1f} s",
         f"keeps the function {report.promise}: {report.reason}",

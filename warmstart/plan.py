@@ -82,7 +82,7 @@ def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]
     yield (
         f"    training     {words(train.optimizer)}, learning rate {train.learning_rate:g}, "
         f"{words(train.schedule)}, batch {train.batch_size}, trains {words(train.trainable)}, "
-        f"{train.precision} on {train.device}"
+        f"precision {train.precision}, device {train.device}"
     )
     yield f"    budget       {stage.budget.amount:,.6g} {stage.budget.unit}"
     yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
