@@ -171,6 +171,9 @@ def _work(
     recipe: dict[str, Any], folder: str, resume: bool, threads: int, queue: Any, key: tuple[str, str, int]
 ) -> None:
     """One run in a process of its own."""
+    # A terminal sends Ctrl-C to its whole process group; a run that heard it there and again from the study would take
+    # the second for "stop at once" and not save. So it hears the study alone.
+    os.setpgrp()
     import torch
 
     from warmstart.run_recipe import run
@@ -179,10 +182,10 @@ def _work(
         torch.set_num_threads(threads)
     try:
         run(Recipe.model_validate(recipe), folder, resume=resume, reporter=_QueueReporter(queue, key))
-    except Interrupted as error:
+    except (Interrupted, KeyboardInterrupt) as error:
         queue.put((key, "interrupted", {"text": str(error)}))
-    except (UserError, KeyboardInterrupt) as error:
-        queue.put((key, "failed", {"text": str(error) or "interrupted"}))
+    except UserError as error:
+        queue.put((key, "failed", {"text": str(error)}))
     except Exception:
         queue.put((key, "broken", {"text": traceback.format_exc()}))
     else:
