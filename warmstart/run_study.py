@@ -203,7 +203,8 @@ def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> 
         task.state = "finished" if resume and task.finished else "waiting"
     running: dict[tuple[str, str, int], Any] = {}
     stopping: list[int] = []
-    old = signal.signal(signal.SIGTERM, lambda *_: stopping.append(1))
+    # A closed terminal (SIGHUP) and a scheduler's SIGTERM save every run, as Ctrl-C does.
+    old = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with (
             Live(_status(tasks), console=console, transient=True, auto_refresh=False)
@@ -238,7 +239,8 @@ def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> 
                     for process in running.values():
                         process.terminate()
     finally:
-        signal.signal(signal.SIGTERM, old)
+        for number, handler in old.items():
+            signal.signal(number, handler)
         for process in running.values():
             process.terminate()
     for task in tasks:
