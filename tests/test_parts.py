@@ -6,9 +6,12 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from warmstart.data.mix import Stock
+from warmstart.data.steps import joined, size
 from warmstart.part import ROOM_PACKAGES, Part, _contracts, parts
 
 # Parts that cannot be made without settings, with settings that make them.
@@ -106,36 +109,63 @@ def test_a_schedule_is_a_pure_function_between_0_and_1(name):
 @pytest.mark.parametrize("sizes", [[5], [7, 3], [1, 20, 4]])
 def test_a_mix_goes_on_after_a_restore_where_it_was(name, sizes):
     mix = make("mix", name)
-    whole = mix.start(sizes, seed=3)
-    rows = [whole.next(4) for _ in range(30)]
+    stock = stock_of(sizes)
+    whole = mix.start(stock, seed=3)
+    rows = [whole.next(4, number / 30) for number in range(30)]
     assert all(0 <= source < len(sizes) and 0 <= row < sizes[source] for step in rows for source, row in step)
-    state = mix.start(sizes, seed=3)
+    state = mix.start(stock, seed=3)
     again = []
     for number in range(30):
         if number in (0, 7, 8, 21):  # also in mid-epoch, twice, and after an epoch's end
             saved = json.loads(json.dumps(state.state_dict()))
-            state = mix.start(sizes, seed=3)
+            state = mix.start(stock, seed=3)
             state.load_state_dict(saved)
-        again.append(state.next(4))
+        again.append(state.next(4, number / 30))
     assert again == rows
     if sum(sizes) > 5:
-        other = mix.start(sizes, seed=4)
-        assert [other.next(4) for _ in range(30)] != rows
+        other = mix.start(stock, seed=4)
+        assert [other.next(4, number / 30) for number in range(30)] != rows
 
 
 @of_room("mix")
 def test_a_mix_gives_the_same_rows_in_other_portions(name):
     mix = make("mix", name)
-    small, large = mix.start([7, 3], seed=1), mix.start([7, 3], seed=1)
+    small, large = mix.start(stock_of([7, 3]), seed=1), mix.start(stock_of([7, 3]), seed=1)
     assert [row for _ in range(12) for row in small.next(2)] == large.next(24)
 
 
-@of_room("curate")
-def test_a_row_step_gives_the_same_rows_each_time_it_starts(name):
-    columns = {"text": ["one", "two", "one", " two "], "source": ["a"] * 4, "id": ["0", "1", "2", "3"]}
-    step = make("curate", name)
-    first, second = step.start(), step.start()
-    kept = first({key: list(values) for key, values in columns.items()})
-    assert kept == second({key: list(values) for key, values in columns.items()})
-    assert len({len(values) for values in kept.values()}) == 1
-    assert set(kept) >= {"text", "source", "id"}
+def stock_of(sizes: list[int]) -> Stock:
+    """Sources `a`, `b`, ... whose rows have scores."""
+    generator = np.random.default_rng(0)
+    return Stock(sizes, [chr(97 + n) for n in range(len(sizes))], [generator.random(size) for size in sizes])
+
+
+ROWS = {
+    "text": ["one two three", "two", "one two three", " two ", "three\n\nthree", "four"],
+    "source": ["a"] * 6,
+    "id": list("012345"),
+    "row": list(range(6)),
+    "url": ["https://en.wikipedia.org/wiki/X", None, "a.org", "a.org", "b.org/c", "b.org"],
+    "label": ["x", "y", "x", "y", "x", "y"],
+    "language": ["en"] * 6,
+}
+
+
+@pytest.mark.parametrize(("room", "name"), [(r, n) for r, n in ALL if r in ("curate", "rewrite")])
+def test_a_row_step_does_the_same_with_rows_alone_as_with_all_together(room, name):
+    """What a step does with a row depends on that row and on `fit` alone; in place it changes nothing."""
+    step = make(room, name)
+    given = {key: list(values) for key, values in ROWS.items()}
+    singles = [{key: [values[row]] for key, values in ROWS.items()} for row in range(6)]
+    fitted = step.fit(iter([step.measure(given)])) if step.fits else None
+    fitted_apart = step.fit(step.measure(single) for single in singles) if step.fits else None
+    together = step.apply(given, fitted)
+    assert given == ROWS
+    apart = joined([one for one in (step.apply(single, fitted_apart) for single in singles) if size(one)])
+    assert together == apart
+    assert len({len(values) for values in together.values()}) == 1
+    assert set(together) >= set(ROWS)
+    stream = step.stream()
+    assert (stream is None) <= step.fits
+    if stream is not None:
+        assert joined([one for one in map(stream, singles) if size(one)]) == together

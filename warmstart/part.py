@@ -42,6 +42,7 @@ ROOM_PACKAGES = {
     "surgery": "warmstart.surgery",
     "sources": "warmstart.data.sources",
     "curate": "warmstart.data.curate",
+    "rewrite": "warmstart.data.rewrite",
     "mix": "warmstart.data.mix",
     "batch": "warmstart.data.batch",
     "objectives": "warmstart.objectives",

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
 from warmstart.data.mix import Mix
+from warmstart.data.rewrite import Rewrite
 from warmstart.data.sources import Source
 from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
@@ -77,6 +78,15 @@ class Split(Form):
     """Which documents are held out. By the hash of the document's text: no document is on both sides."""
 
     validation: Annotated[float, Field(gt=0, lt=1, description="Share of the documents held out.")] = 0.05
+    train: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        (0.0, 1.0), description="The part of the training side that is read; disjoint parts share no document."
+    )
+
+    @model_validator(mode="after")
+    def _forwards(self) -> Split:
+        if self.train[0] >= self.train[1]:
+            raise ValueError(f"train must go from a smaller to a larger number, found {list(self.train)}")
+        return self
 
 
 class Data(Form):
@@ -89,6 +99,10 @@ class Data(Form):
     ]
     curate: list[Curation] = Field(default_factory=lambda: ["exact-duplicates"], validate_default=True)
     split: Split = Split()
+    rewrite: list[Rewrite] = Field(default_factory=list, description="What is made of the rows, after the split.")
+    begin_of_text: bool = Field(
+        False, description="Put the begin-of-text token before each document where the tokenizer does not do so itself."
+    )
     length: Annotated[int, Field(ge=8, description="Tokens per block.")] = 128
     packing: Packing = Field("concat", validate_default=True)
     documents: Literal["isolated", "joined"] = Field(

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data.batch import Block
+from warmstart.data.batch import Block, Tokens
 from warmstart.data.batch.blocks import Blocks, write_blocks
 from warmstart.data.batch.concat import Concat
 
 
-def documents_of(lengths: list[int]) -> list[np.ndarray]:
+def documents_of(lengths: list[int]) -> list[Tokens]:
     ends = np.cumsum([0, *lengths])
-    return [np.arange(start, end) for start, end in pairwise(ends)]
+    return [Tokens(np.arange(start, end)) for start, end in pairwise(ends)]
 
 
 def pack(lengths: list[int], length: int) -> list[Block]:
@@ -47,7 +47,7 @@ def test_concat_loses_nothing_but_the_tail(lengths: list[int], length: int) -> N
 def test_concat_is_lazy() -> None:
     def endless():  # type: ignore[no-untyped-def]
         while True:
-            yield np.arange(5)
+            yield Tokens(np.arange(5))
 
     assert next(iter(Concat().pack(endless(), 8, padding=0))).positions.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
 
@@ -71,7 +71,7 @@ def test_blocks_come_back_from_disk(tmp_path: Path) -> None:
 
 
 def test_large_numbers_and_padding(tmp_path: Path) -> None:
-    block = Block(np.array([70_000, 1, 0]), np.array([7, 3, -1]), np.array([0, 0, 0]))
+    block = Block(np.array([70_000, 1, 0]), np.array([7, 3, -1]), np.array([0, 0, 0]), np.zeros(3, bool))
     write_blocks(tmp_path / "x", [block], 3, vocabulary=100_000)
     read = Blocks(tmp_path / "x")[0]
     assert read["tokens"].tolist() == [70_000, 1, 0]

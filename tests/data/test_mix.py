@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warmstart.data.mix import Stock
 from warmstart.data.mix.order import Order
 from warmstart.data.mix.proportional import Proportional
 from warmstart.errors import DataError, StateError
@@ -44,22 +45,22 @@ def test_order_looks_random() -> None:
 
 
 def test_every_block_once_an_epoch_in_a_new_order() -> None:
-    mix = Proportional().start([5, 0, 7], seed=3)
+    mix = Proportional().start(Stock([5, 0, 7]), seed=3)
     first, second = mix.next(12), mix.next(12)
     every = [(0, row) for row in range(5)] + [(2, row) for row in range(7)]
     assert sorted(first) == sorted(second) == every
     assert first != second
-    assert Proportional().start([5, 0, 7], seed=3).next(12) == first
-    assert Proportional().start([5, 0, 7], seed=4).next(12) != first
+    assert Proportional().start(Stock([5, 0, 7]), seed=3).next(12) == first
+    assert Proportional().start(Stock([5, 0, 7]), seed=4).next(12) != first
 
 
 @given(before=st.integers(0, 40), step=st.integers(1, 9))
 def test_resume_at_any_place(before: int, step: int) -> None:
-    whole = Proportional().start([5, 7], seed=3)
+    whole = Proportional().start(Stock([5, 7]), seed=3)
     for _ in range(before):
         whole.next(step)
     state = json.loads(json.dumps(whole.state_dict()))
-    resumed = Proportional().start([5, 7], seed=3)
+    resumed = Proportional().start(Stock([5, 7]), seed=3)
     resumed.next(3)  # whatever it did before does not matter
     resumed.load_state_dict(state)
     assert [resumed.next(4) for _ in range(6)] == [whole.next(4) for _ in range(6)]
@@ -68,6 +69,6 @@ def test_resume_at_any_place(before: int, step: int) -> None:
 
 def test_bad_mixes() -> None:
     with pytest.raises(DataError, match="no rows"):
-        Proportional().start([0, 0], seed=1)
+        Proportional().start(Stock([0, 0]), seed=1)
     with pytest.raises(StateError, match="whole number"):
-        Proportional().start([3], seed=1).load_state_dict({"place": "3"})
+        Proportional().start(Stock([3]), seed=1).load_state_dict({"place": "3"})

@@ -114,12 +114,12 @@ def test_joined_documents(tmp_path: Path, tokenizer: Any) -> None:
 
 def test_names_of_special_tokens_in_a_text_are_text(tmp_path: Path, tokenizer: Any) -> None:
     end = tokenizer.eos_token_id
-    ids = Encoder(tokenizer)(["a<|endoftext|>b"])[0]
+    ids = Encoder(tokenizer)(["a<|endoftext|>b"])[0].ids.tolist()
     assert ids.count(end) == 1
     assert ids[-1] == end
     assert tokenizer.decode(ids[:-1]) == "a<|endoftext|>b"
     masked = train_tokenizer(TEXTS, 300, "masked")
-    ids = Encoder(masked)(["a [MASK] b"])[0]
+    ids = Encoder(masked)(["a [MASK] b"])[0].ids.tolist()
     assert [ids[0], ids[-1]] == [masked.cls_token_id, masked.sep_token_id]
     assert masked.mask_token_id not in ids
 

@@ -1,80 +1,80 @@
-"""From sources to documents: read, curate, and split by the hash of the text.
+"""From rows to documents: which side of the split a row is on, and whether this stage reads it.
 
-The side of a document depends on its text alone (white space normalised), not on the order of reading or on
-its source: the same text is never on both sides, and a corpus that grows keeps the sides of its old
-documents.
+The side of a document depends on its text alone (white space normalised, before any rewriting), not on the order of
+reading or on its source: the same text is never on both sides, and a corpus that grows keeps the sides of its old
+documents. In the same way `split.train: [from, to]` gives a stage a part of the training side; stages with disjoint
+parts share no document.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmstart.data.cache import digest
-from warmstart.data.curate import Columns
-from warmstart.data.sources import OnBadRow, Row, Source, raise_error
+from warmstart.data.curated import Notify, Rows, curated, curation_key, mark_of, rewriting_key, rewritten, source_names
+from warmstart.data.engine import Engine
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
     from warmstart.recipe import Data
 
-FORMAT = 1  # raised whenever the same recipe would give other documents, tokens or blocks than before
-BATCH_ROWS = 256
-BATCH_CHARACTERS = 2**20
-SHOWN_SKIPS = 5
-
 
 @dataclass(frozen=True)
 class Document:
-    """A text, the number of its source in the recipe, and its side."""
+    """A text, the number of its source in the recipe, and its side.
+
+    Attributes:
+        context: text before the document's own, which is read but never a target.
+        score: what a curation step made of the document, for a curriculum.
+    """
 
     source: int
     text: str
     held_out: bool
+    context: str = ""
+    score: float | None = None
 
 
 def all_documents(
-    data: Data, counts: Counter[str] | None = None, notify: Callable[[str], None] | None = None
+    data: Data,
+    counts: Counter[str] | None = None,
+    notify: Notify | None = None,
+    *,
+    engine: Engine | None = None,
+    cache_dir: Path | None = None,
 ) -> Iterator[Document]:
-    """Every document of a recipe's data that curation keeps, streaming, always in the same order.
+    """Every document that the stage reads, streaming, always in the same order.
 
     Args:
-        counts: filled while reading: `rows_skipped`, and `dropped_<step>` for each curation step.
-        notify: told about the first skipped rows.
+        counts: gets what the row steps counted, and `dropped_<step>` for each curation step.
+        notify: told about progress and the first skipped rows.
 
     Raises:
         DataError: a row that cannot be used (with `on_error: raise`), or no row with text at all.
     """
-    counts = Counter() if counts is None else counts
-    steps = [(f"dropped_{part.name.replace('-', '_')}", part.start()) for part in data.curate]
-    found = False
-    for number, source in enumerate(data.sources):
-        rows = islice(source.rows(_on_bad_row(data, counts, notify)), data.max_documents)
-        for columns in _batches(rows):
-            for name, step in steps:
-                before = len(columns["text"])
-                columns = step(columns)
-                counts[name] += before - len(columns["text"])
-            for text in columns["text"]:
-                found = True
-                yield Document(number, text, is_held_out(text, data.split.validation))
-    if not found:
-        skipped = f" ({counts['rows_skipped']} rows were skipped)" if counts["rows_skipped"] else ""
-        raise DataError(f"data.source: the corpus is empty: no document in {', '.join(names(data))}{skipped}")
+    rows = rewritten(data, engine=engine, cache_dir=cache_dir, notify=notify)
+    if counts is not None:
+        counts["rows_skipped"] += rows.counts["rows_skipped"]
+        for name in rows.counts:
+            if name.startswith("in_"):
+                step = name.removeprefix("in_")
+                counts[f"dropped_{step}"] += rows.counts[name] - rows.counts[f"out_{step}"]
+    yield from _documents(rows, data.split.validation, data.split.train)
 
 
-def documents(data: Data) -> Iterator[str]:
-    """The training texts, for whatever must not see the held-out side (a tokenizer, a filter).
+def documents(data: Data, *, engine: Engine | None = None, cache_dir: Path | None = None) -> Iterator[str]:
+    """All training texts after curation and before rewriting, for whatever must not see the held-out side and must be
+    the same in every stage (a tokenizer, a filter).
 
     Raises:
         DataError: as `all_documents`, or every document is held out.
     """
     total = kept = 0
-    for document in all_documents(data):
+    for document in _documents(curated(data, engine=engine, cache_dir=cache_dir), data.split.validation, (0.0, 1.0)):
         total += 1
         if not document.held_out:
             kept += 1
@@ -83,15 +83,29 @@ def documents(data: Data) -> Iterator[str]:
         raise all_held_out(data, total)
 
 
+def _documents(rows: Rows, validation: float, part: tuple[float, float]) -> Iterator[Document]:
+    for number in range(len(rows.files)):
+        for columns in rows.batches(number):
+            count = len(columns["text"])
+            contexts, scores = columns.get("context", [None] * count), columns.get("score", [None] * count)
+            for text, mark, context, score in zip(columns["text"], columns["mark"], contexts, scores, strict=True):
+                place = mark / 2**64
+                if place < validation:
+                    yield Document(number, text, True, context or "", score)
+                elif part[0] <= (place - validation) / (1 - validation) < part[1] or part == (0.0, 1.0):
+                    yield Document(number, text, False, context or "", score)
+
+
 def is_held_out(text: str, share: float) -> bool:
     """Whether a text belongs to the validation side, which holds `share` of all texts."""
-    normal = " ".join(text.split()).encode()
-    mark = hashlib.blake2b(normal, digest_size=8, person=b"warmstart-split").digest()
-    return int.from_bytes(mark, "little") < share * 2**64
+    return mark_of(text) / 2**64 < share
 
 
 def all_held_out(data: Data, total: int) -> DataError:
     """The error for a training side without documents."""
+    if data.split.train != (0.0, 1.0):
+        first, last = data.split.train
+        return DataError(f"data.split.train: none of the {total} documents is in the part [{first}, {last}]; widen it")
     return DataError(
         f"data.split.validation: {data.split.validation} holds out all {total} documents; lower it or add documents"
     )
@@ -99,55 +113,14 @@ def all_held_out(data: Data, total: int) -> DataError:
 
 def documents_key(data: Data) -> str:
     """A digest of everything that decides which documents there are and on which side they are."""
-    return digest(
-        FORMAT,
-        [source.fingerprint() for source in data.sources],
-        [part.model_dump(mode="json") for part in data.curate],
-        data.split.validation,
-        data.on_error,
-        data.max_documents,
-    )
+    return digest(rewriting_key(data), data.split.validation, data.split.train)
+
+
+def training_key(data: Data) -> str:
+    """A digest of everything that decides what `documents` gives."""
+    return digest(curation_key(data), data.split.validation)
 
 
 def names(data: Data) -> list[str]:
-    """One name per source, each different: its label or type; the second of a name gets `-2`."""
-    result: list[str] = []
-    for source in data.sources:
-        name = _label(source)
-        same = sum(_label(other) == name for other in data.sources[: len(result)])
-        result.append(f"{name}-{same + 1}" if same else name)
-    return result
-
-
-def _label(source: Source) -> str:
-    return source.label or source.name
-
-
-def _on_bad_row(data: Data, counts: Counter[str], notify: Callable[[str], None] | None) -> OnBadRow:
-    if data.on_error == "raise":
-        return raise_error
-
-    def skip(error: DataError) -> None:
-        counts["rows_skipped"] += 1
-        if notify and counts["rows_skipped"] <= SHOWN_SKIPS:
-            notify(f"warning: skipped: {error}")
-
-    return skip
-
-
-def _batches(rows: Iterator[Row]) -> Iterator[Columns]:
-    """Rows as columns, a bounded number of rows and characters at a time."""
-    batch: list[Row] = []
-    characters = 0
-    for row in rows:
-        batch.append(row)
-        characters += len(row["text"])
-        if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
-            yield _columns(batch)
-            batch, characters = [], 0
-    if batch:
-        yield _columns(batch)
-
-
-def _columns(batch: list[Row]) -> Columns:
-    return {name: [row[name] for row in batch] for name in ("text", "source", "id")}
+    """One name per source, each different."""
+    return source_names(data)

@@ -1,4 +1,4 @@
-"""Documents to blocks of tokens, once: read, curate, split, tokenise, pack, and keep the blocks in the cache.
+"""Documents to blocks of tokens, once: tokenise, pack, and keep the blocks in the cache.
 
 Two passes in constant memory. The first writes each side's token ids to a plain file as the documents come;
 the second reads that file document by document through the packing. So a packing sees its documents one
@@ -18,18 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from warmstart.data.batch import Tokens
 from warmstart.data.batch.blocks import Blocks, write_blocks
 from warmstart.data.batch.encode import Encoder
 from warmstart.data.cache import cache_folder, digest, entry
-from warmstart.data.documents import (
-    FORMAT,
-    Document,
-    all_documents,
-    all_held_out,
-    documents,
-    documents_key,
-    names,
-)
+from warmstart.data.curated import FORMAT
+from warmstart.data.documents import Document, all_documents, all_held_out, documents, documents_key, names
+from warmstart.data.engine import Engine
+from warmstart.data.steps import step_names
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,6 +37,7 @@ SIDES = ("train", "validation")
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 2**20
 NOTE_SECONDS = 10.0
+FACTS = np.dtype([("length", np.int64), ("context", np.int32), ("score", np.float32)])
 
 
 @dataclass
@@ -80,6 +77,7 @@ def prepare(
     *,
     cache_dir: Path | None = None,
     notify: Callable[[str], None] | None = None,
+    engine: Engine | None = None,
 ) -> Prepared:
     """A recipe's data as blocks, from the cache where they were made before.
 
@@ -87,16 +85,29 @@ def prepare(
         tokenizer: a fast tokenizer of `transformers`; its special tokens mark the documents' ends.
         cache_dir: default: `$WARMSTART_CACHE` or `~/.cache/warmstart`.
         notify: told in one line about progress, skipped rows and broken cache entries.
+        engine: where the row steps run; it does not change the blocks.
 
     Raises:
         DataError: a row that cannot be used, an empty corpus, an empty side, or too few tokens for one block.
         ModelError: a tokenizer that cannot mark a document's end.
         UserError: the cache cannot be written.
     """
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(tokenizer, begin=data.begin_of_text)
     key = digest(FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key)
     folder = (cache_dir or cache_folder()) / "blocks" / key
-    facts = entry(folder, lambda draft: _make(draft, data, encoder, notify), notify=notify)
+
+    def make(draft: Path) -> dict[str, Any]:
+        counts: Counter[str] = Counter()
+        return _make(
+            draft,
+            data,
+            encoder,
+            all_documents(data, counts, notify, engine=engine, cache_dir=cache_dir),
+            counts,
+            notify,
+        )
+
+    facts = entry(folder, make, notify=notify)
     blocks = {
         side: [
             Blocks(folder / f"{side}-{number}", joined=data.documents == "joined")
@@ -114,22 +125,28 @@ def prepare(
     )
 
 
-def _make(folder: Path, data: Data, encoder: Encoder, notify: Callable[[str], None] | None) -> dict[str, Any]:
+def _make(
+    folder: Path,
+    data: Data,
+    encoder: Encoder,
+    found: Iterator[Document],
+    counts: Counter[str],
+    notify: Callable[[str], None] | None,
+) -> dict[str, Any]:
     """Writes the blocks of both sides of every source into `folder`."""
-    counts: Counter[str] = Counter()
     with ExitStack() as stack:
         spools = {
             (side, number): stack.enter_context(_Spool(folder / f"{side}-{number}"))
             for side in SIDES
             for number in range(len(data.sources))
         }
-        _tokenise(data, encoder, spools, counts, notify)
+        _tokenise(data, encoder, found, spools, counts, notify)
     _check_sides(data, counts)
     blocks = {}
     for (side, number), spool in spools.items():
         packed = data.packing.pack(spool.read(), data.length, encoder.padding)
         name = folder / f"{side}-{number}"
-        blocks[side, number] = write_blocks(name, packed, data.length, encoder.vocabulary)
+        blocks[side, number] = write_blocks(name, packed, data.length, encoder.vocabulary, spool.scores())
         spool.remove()
     _check_blocks(data, blocks, counts)
     tokens = counts["validation_tokens"]
@@ -142,27 +159,32 @@ def _make(folder: Path, data: Data, encoder: Encoder, notify: Callable[[str], No
 def _tokenise(
     data: Data,
     encoder: Encoder,
+    found: Iterator[Document],
     spools: dict[tuple[str, int], _Spool],
     counts: Counter[str],
     notify: Callable[[str], None] | None,
 ) -> None:
     """All documents to token ids, each to the file of its side and source, in batches of bounded size."""
-    names_of_counts = ["documents", *(f"dropped_{part.name.replace('-', '_')}" for part in data.curate)]
+    steps = [*step_names(list(data.curate)), *step_names(list(data.rewrite))]
+    names_of_counts = ["documents", *(f"dropped_{name}" for name in steps)]
     names_of_counts += [
         "rows_skipped",
         *(f"{side}_documents" for side in SIDES),
         *(f"{side}_tokens" for side in SIDES),
+        *(f"{side}_context_tokens" for side in SIDES),
     ]
     counts.update(dict.fromkeys(names_of_counts, 0))
     last = time.monotonic()
-    for batch in _batches(all_documents(data, counts, notify)):
-        for document, ids in zip(batch, encoder([document.text for document in batch]), strict=True):
+    for batch in _batches(found):
+        tokens = encoder([document.text for document in batch], [document.context for document in batch])
+        for document, ids in zip(batch, tokens, strict=True):
             side = SIDES[document.held_out]
-            spools[side, document.source].write(ids)
+            spools[side, document.source].write(ids, document.score)
             counts["documents"] += 1
             counts[f"{side}_documents"] += 1
             counts[f"{side}_tokens"] += len(ids)
             counts[f"{side}-{document.source}_tokens"] += len(ids)
+            counts[f"{side}_context_tokens"] += ids.context
             counts[f"{side}_bytes"] += len(document.text.encode())
         if notify and time.monotonic() - last > NOTE_SECONDS:
             last = time.monotonic()
@@ -184,28 +206,35 @@ def _batches(found: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 class _Spool:
-    """Token ids of documents in a plain temporary file, and their lengths in another."""
+    """Tokens of documents in plain temporary files: ids, and for each document its length, context and score."""
 
     def __init__(self, name: Path) -> None:
-        self._paths = (name.with_name(f"{name.name}.ids"), name.with_name(f"{name.name}.lengths"))
+        self._paths = (name.with_name(f"{name.name}.ids"), name.with_name(f"{name.name}.facts"))
+        self._scored = False
 
     def __enter__(self) -> _Spool:
-        self._ids, self._lengths = (path.open("wb") for path in self._paths)
+        self._ids, self._facts = (path.open("wb") for path in self._paths)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ids.close()
-        self._lengths.close()
+        self._facts.close()
 
-    def write(self, ids: list[int]) -> None:
-        self._ids.write(np.array(ids, dtype=np.int32).tobytes())
-        self._lengths.write(np.int64(len(ids)).tobytes())
+    def write(self, document: Tokens, score: float | None) -> None:
+        self._ids.write(document.ids.astype(np.int32).tobytes())
+        facts = (len(document), document.context, np.nan if score is None else score)
+        self._facts.write(np.array([facts], dtype=FACTS).tobytes())
+        self._scored |= score is not None
 
-    def read(self) -> Iterator[np.ndarray]:
-        with self._paths[0].open("rb") as ids, self._paths[1].open("rb") as lengths:
-            while len(some := np.fromfile(lengths, dtype=np.int64, count=4096)):
-                for length in some:
-                    yield np.fromfile(ids, dtype=np.int32, count=int(length))
+    def read(self) -> Iterator[Tokens]:
+        with self._paths[0].open("rb") as ids, self._paths[1].open("rb") as facts:
+            while len(some := np.fromfile(facts, dtype=FACTS, count=4096)):
+                for length, context, _ in some:
+                    yield Tokens(np.fromfile(ids, dtype=np.int32, count=int(length)), int(context))
+
+    def scores(self) -> np.ndarray | None:
+        """The score of each document, NaN where it has none; None where none has one."""
+        return np.memmap(self._paths[1], dtype=FACTS, mode="r")["score"] if self._scored else None
 
     def remove(self) -> None:
         for path in self._paths:

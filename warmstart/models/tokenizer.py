@@ -16,7 +16,9 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
 from warmstart.data.cache import cache_folder, digest, entry
-from warmstart.data.documents import FORMAT, documents, documents_key
+from warmstart.data.curated import FORMAT
+from warmstart.data.documents import documents, training_key
+from warmstart.data.engine import Engine
 from warmstart.errors import ModelError
 
 if TYPE_CHECKING:
@@ -105,7 +107,9 @@ def load_tokenizer(name: str | Path) -> Any:
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
 
 
-def tokenizer_for(settings: Tokenizer, data: Data, head: str, cache_dir: Path | None = None) -> Any:
+def tokenizer_for(
+    settings: Tokenizer, data: Data, head: str, cache_dir: Path | None = None, engine: Engine | None = None
+) -> Any:
     """A stage's tokenizer: loaded, or trained on the stage's training documents alone and kept in the cache.
 
     Args:
@@ -122,10 +126,10 @@ def tokenizer_for(settings: Tokenizer, data: Data, head: str, cache_dir: Path | 
     size = settings.train
     assert size is not None
     kind = "masked" if head == "masked" else "causal"
-    folder = (cache_dir or cache_folder()) / "tokenizers" / digest(FORMAT, documents_key(data), size, kind)
+    folder = (cache_dir or cache_folder()) / "tokenizers" / digest(FORMAT, training_key(data), size, kind)
 
     def make(draft: Path) -> dict[str, Any]:
-        trained = train_tokenizer(documents(data), size, kind)
+        trained = train_tokenizer(documents(data, engine=engine, cache_dir=cache_dir), size, kind)
         trained.save_pretrained(draft)
         return {"size": len(trained)}
 

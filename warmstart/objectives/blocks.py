@@ -20,6 +20,11 @@ def stacked(rows: Sequence[Row], column: str) -> np.ndarray:
     return np.stack([row[column] for row in rows]).astype(np.int64, copy=False)
 
 
+def context_of(rows: Sequence[Row]) -> np.ndarray:
+    """Which tokens are never targets: bool `(batch, length)`. Sources without such tokens have no column for it."""
+    return np.stack([row["context"] if "context" in row else np.zeros(len(row["tokens"]), bool) for row in rows])
+
+
 def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> Loss:
     """Cross entropy in float32, nats per target.
 

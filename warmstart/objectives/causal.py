@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from warmstart.objectives import Batch, Loss, Objective, Row
-from warmstart.objectives.blocks import NO_TARGET, stacked, token_loss
+from warmstart.objectives.blocks import NO_TARGET, context_of, stacked, token_loss
 
 
 class Causal(Objective):
@@ -28,14 +28,14 @@ class Causal(Objective):
         """`input_ids`, `position_ids` and `labels`, int64 `(batch, length)`.
 
         `labels[:, t]` is the target of the logits at `t`: the token at `t + 1`, where that is of the same
-        document.
+        document and not context.
         """
         tokens, positions = stacked(rows, "tokens"), stacked(rows, "positions")
         documents = stacked(rows, "documents")
         labels = np.full_like(tokens, NO_TARGET)
         # A piece that was cut at a block's edge starts a block, so a change of document is all there is to look for.
         follows = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] >= 0)
-        labels[:, :-1] = np.where(follows, tokens[:, 1:], NO_TARGET)
+        labels[:, :-1] = np.where(follows & ~context_of(rows)[:, 1:], tokens[:, 1:], NO_TARGET)
         arrays = {"input_ids": tokens, "position_ids": positions, "labels": labels}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

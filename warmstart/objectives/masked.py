@@ -24,7 +24,7 @@ from torch import nn
 
 from warmstart.errors import ModelError
 from warmstart.objectives import Batch, Loss, Objective, Row
-from warmstart.objectives.blocks import NO_TARGET, first_position, stacked, token_loss
+from warmstart.objectives.blocks import NO_TARGET, context_of, first_position, stacked, token_loss
 from warmstart.objectives.words import Words
 
 CLOSED = -1e30
@@ -50,7 +50,7 @@ class Masked(Objective):
         """
         vocabulary = _vocabulary(tokenizer)
         tokens, documents = stacked(rows, "tokens"), stacked(rows, "documents")
-        maskable = vocabulary.ordinary[tokens] & (documents >= 0)
+        maskable = vocabulary.ordinary[tokens] & (documents >= 0) & ~context_of(rows)
         if self.whole_word:
             chosen = _draw_words(vocabulary.words.starts(tokens, documents), generator) < self.rate
         else:

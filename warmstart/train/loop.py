@@ -24,6 +24,7 @@ import torch.distributed
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
+from warmstart.data.mix import Stock
 from warmstart.errors import Interrupted, ModelError, StateError, UserError
 from warmstart.evaluate import Subject
 from warmstart.objectives import Batch, Loss, Row
@@ -183,7 +184,9 @@ class Training:
 
     def next_rows(self) -> list[Row]:
         """The rows of the whole step, over all processes."""
-        return [self.data.train[source][row] for source, row in self.mix.next(self.settings.batch_size)]
+        return [
+            self.data.train[source][row] for source, row in self.mix.next(self.settings.batch_size, self.fraction())
+        ]
 
     def collate(self, rows: list[Row]) -> Batch:
         """The batch of the whole step, over all processes, on the CPU: the masks of a row do not depend on how
@@ -290,7 +293,7 @@ class Training:
         speed = self.counts.tokens / self.counts.seconds if self.counts.seconds else 0.0
         if log:
             line = asdict(self.counts) | {"loss": value, "learning_rate": self._learning_rate}
-            line |= {name: float(part) for name, part in loss.parts.items()}
+            line |= {name: float(part) for name, part in loss.parts.items()} | self.mix.report()
             if norm is not None:
                 line["gradient_norm"] = float(norm)
             log.write(line | {"tokens_per_second": speed})
@@ -407,7 +410,8 @@ class Training:
 def stage_mix(stage: Stage, data: Prepared, seed: int, number: int) -> Any:
     """The stage's mix, started over its training blocks."""
     assert stage.data is not None
-    return stage.data.mix.start([len(blocks) for blocks in data.train], seed=derive_seed(seed, "stage", number, "mix"))
+    stock = Stock([len(b) for b in data.train], data.source_names, [b.scores for b in data.train])
+    return stage.data.mix.start(stock, seed=derive_seed(seed, "stage", number, "mix"))
 
 
 def compiled(loss: Callable[..., Loss]) -> Callable[..., Loss]:

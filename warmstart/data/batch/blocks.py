@@ -1,8 +1,13 @@
-"""Blocks of tokens on disk: three `.npy` files per side and source, read as memory maps."""
+"""Blocks of tokens on disk: `.npy` files per side and source, read as memory maps.
+
+Three always (`tokens`, `documents`, `positions`); `context` where some token is never a target, and `scores` (one
+number per block: the mean score of its tokens' documents) where the documents have scores.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +27,9 @@ class Blocks:
 
     def __init__(self, name: Path, *, joined: bool = False) -> None:
         self._tokens, self._documents, self._positions = (_open(_file(name, column)) for column in COLUMNS)
+        context, scores = _file(name, "context"), _file(name, "scores")
+        self._context = _open(context) if context.is_file() else None
+        self.scores: np.ndarray | None = _open(scores)[:, 0] if scores.is_file() else None
         self._joined = joined
 
     def __len__(self) -> int:
@@ -35,7 +43,8 @@ class Blocks:
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         """`tokens`, `positions` and `documents` of a block: int64 arrays `(length,)`.
 
-        `documents` numbers the block's documents from 0 (-1 is padding).
+        `documents` numbers the block's documents from 0 (-1 is padding). Where the source has tokens that are never
+        targets, also `context`: bool `(length,)`.
 
         Raises:
             IndexError: there is no such block.
@@ -45,40 +54,47 @@ class Blocks:
         tokens = self._tokens[number].astype(np.int64)
         documents = self._documents[number].astype(np.int64)
         if self._joined:
-            return {
-                "tokens": tokens,
-                "positions": np.arange(len(tokens)),
-                "documents": np.minimum(documents, 0),
-            }
-        return {
-            "tokens": tokens,
-            "positions": self._positions[number].astype(np.int64),
-            "documents": documents,
-        }
+            row = {"tokens": tokens, "positions": np.arange(len(tokens)), "documents": np.minimum(documents, 0)}
+        else:
+            row = {"tokens": tokens, "positions": self._positions[number].astype(np.int64), "documents": documents}
+        if self._context is not None:
+            row["context"] = self._context[number].astype(bool)
+        return row
 
 
 COLUMNS = ("tokens", "documents", "positions")
 
 
-def write_blocks(name: Path, blocks: Iterable[Block], length: int, vocabulary: int) -> int:
-    """Writes blocks as they come (six bytes per token where numbers are small) and returns how many."""
-    small = length <= np.iinfo(np.int16).max
-    kinds = (
-        np.dtype(np.uint16 if vocabulary <= 2**16 else np.int32),
-        np.dtype(np.int16 if small else np.int32),
-        np.dtype(np.int16 if small else np.int32),
-    )
-    count = 0
-    with (
-        _GrowingArray(_file(name, "tokens"), kinds[0], length) as tokens,
-        _GrowingArray(_file(name, "documents"), kinds[1], length) as documents,
-        _GrowingArray(_file(name, "positions"), kinds[2], length) as positions,
-    ):
+def write_blocks(
+    name: Path, blocks: Iterable[Block], length: int, vocabulary: int, scores: np.ndarray | None = None
+) -> int:
+    """Writes blocks as they come (seven bytes per token where numbers are small) and returns how many.
+
+    Args:
+        scores: the score of each document of the corpus, `(documents,)`, or None where they have none.
+    """
+    small = np.dtype(np.int16 if length <= np.iinfo(np.int16).max else np.int32)
+    kinds = {"tokens": np.dtype(np.uint16 if vocabulary <= 2**16 else np.int32), "documents": small, "positions": small}
+    count, any_context = 0, False
+    with ExitStack() as stack:
+        files = {
+            column: stack.enter_context(_GrowingArray(_file(name, column), kind, length))
+            for column, kind in {**kinds, "context": np.dtype(bool)}.items()
+        }
+        marks = stack.enter_context(_GrowingArray(_file(name, "scores"), np.dtype(np.float32), 1))
         for block in blocks:
-            tokens.append(block.tokens)
-            documents.append(_renumbered(block.documents))
-            positions.append(block.positions)
+            files["tokens"].append(block.tokens)
+            files["documents"].append(_renumbered(block.documents))
+            files["positions"].append(block.positions)
+            files["context"].append(block.context)
+            any_context |= bool(block.context.any())
+            if scores is not None:
+                marks.append(np.array([scores[block.documents[block.documents >= 0]].mean()]))
             count += 1
+    if not any_context:
+        _file(name, "context").unlink()
+    if scores is None:
+        _file(name, "scores").unlink()
     return count
 
 

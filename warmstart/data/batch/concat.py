@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-import numpy as np
-
-from warmstart.data.batch import Block, Packing
+from warmstart.data.batch import Block, Packing, Tokens
 
 
 class Concat(Packing):
@@ -19,21 +17,14 @@ class Concat(Packing):
 
     type: Literal["concat"] = "concat"
 
-    def pack(self, documents: Iterable[np.ndarray], length: int, padding: int) -> Iterator[Block]:
-        block, filled = _empty(length), 0
+    def pack(self, documents: Iterable[Tokens], length: int, padding: int) -> Iterator[Block]:
+        block, filled = Block.empty(length, padding), 0
         for number, document in enumerate(documents):
             done = 0
             while done < len(document):
                 take = min(length - filled, len(document) - done)
-                here = slice(filled, filled + take)
-                block.tokens[here] = document[done : done + take]
-                block.documents[here] = number
-                block.positions[here] = np.arange(take)
-                filled, done = filled + take, done + take
+                filled = block.put(filled, number, document, done, done + take)
+                done += take
                 if filled == length:
                     yield block
-                    block, filled = _empty(length), 0
-
-
-def _empty(length: int) -> Block:
-    return Block(*(np.empty(length, dtype=np.int32) for _ in range(3)))
+                    block, filled = Block.empty(length, padding), 0

@@ -9,9 +9,11 @@ Near-identical copies (a changed date, a missing footer) are not found; that is 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
-from warmstart.data.curate import Columns, Curation, RowStep
+from warmstart.data.curate import Curation
+from warmstart.data.steps import Columns, Stream, kept
 
 
 def text_digest(text: str) -> bytes:
@@ -23,20 +25,37 @@ class ExactDuplicates(Curation):
     """Keeps the first of equal texts, in the order of reading."""
 
     type: Literal["exact-duplicates"] = "exact-duplicates"
+    fits: ClassVar[bool] = True
 
-    def start(self) -> RowStep:
-        return _SeenTexts()
+    def measure(self, columns: Columns) -> Columns:
+        return {"row": columns["row"], "digest": [text_digest(text) for text in columns["text"]]}
+
+    def fit(self, measured: Iterator[Columns]) -> set[int]:
+        """The numbers of the rows that repeat an earlier one."""
+        seen = _SeenTexts()
+        return {
+            row
+            for columns in measured
+            for row, new in zip(columns["row"], seen.new(columns["digest"]), strict=True)
+            if not new
+        }
+
+    def apply(self, columns: Columns, fitted: Any = None) -> Columns:
+        return kept(columns, [row not in fitted for row in columns["row"]])
+
+    def stream(self) -> Stream:
+        seen = _SeenTexts()
+        return lambda columns: kept(columns, seen.new([text_digest(text) for text in columns["text"]]))
 
 
-class _SeenTexts(RowStep):
+class _SeenTexts:
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 
-    def __call__(self, columns: Columns) -> Columns:
-        keep = []
-        for number, text in enumerate(columns["text"]):
-            mark = text_digest(text)
-            if mark not in self._seen:
-                self._seen.add(mark)
-                keep.append(number)
-        return {name: [values[number] for number in keep] for name, values in columns.items()}
+    def new(self, digests: list[bytes]) -> list[bool]:
+        """Whether each digest comes for the first time."""
+        flags = []
+        for digest in digests:
+            flags.append(digest not in self._seen)
+            self._seen.add(digest)
+        return flags

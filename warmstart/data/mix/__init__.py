@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from warmstart.part import Part
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What there is to draw from.
+
+    Attributes:
+        sizes: rows (blocks) of each source.
+        names: what recipes and metrics call each source.
+        scores: one number per row of each source, or `None` for a source whose documents have no score.
+    """
+
+    sizes: Sequence[int]
+    names: Sequence[str] = ()
+    scores: Sequence[np.ndarray | None] = ()
 
 
 class MixState:
     """A started mix."""
 
-    def next(self, count: int) -> list[tuple[int, int]]:
-        """The next `count` rows as (source number, row number inside that source)."""
+    def next(self, count: int, progress: float = 0.0) -> list[tuple[int, int]]:
+        """The next `count` rows as (source number, row number inside that source).
+
+        Args:
+            progress: the share of the stage's budget that is used, 0 to 1; what curricula go by.
+        """
         raise NotImplementedError
 
-    def observe(self, losses: dict[str, float]) -> None:
-        """Feedback after an evaluation: held-out loss by source, nats per token. Most mixes ignore it."""
+    def observe(self, values: dict[str, float]) -> None:
+        """Feedback after an evaluation: all its values; `validation/<source>/loss` is a source's held-out loss, nats
+        per token. Most mixes ignore it."""
+
+    def report(self) -> dict[str, float]:
+        """Numbers for the log, e.g. the present share of each source (`mix/<source>`) or epochs over it."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values only."""
@@ -29,6 +56,10 @@ class MixState:
 class Mix(Part, room="mix"):
     """The contract of a mix."""
 
-    def start(self, sizes: Sequence[int], *, seed: int) -> MixState:
-        """A mix over sources that have `sizes` rows each."""
+    def start(self, stock: Stock, *, seed: int) -> MixState:
+        """A mix over the rows of some sources.
+
+        Raises:
+            DataError: the settings do not fit the sources (a name that is none of them, nothing to draw from).
+        """
         raise NotImplementedError

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
-from warmstart.data.mix import Mix, MixState
+from warmstart.data.mix import Mix, MixState, Stock
 from warmstart.data.mix.order import Order
 from warmstart.errors import DataError, StateError
 from warmstart.randomness import derive_seed
@@ -22,8 +22,8 @@ class Proportional(Mix):
 
     type: Literal["proportional"] = "proportional"
 
-    def start(self, sizes: Sequence[int], *, seed: int) -> MixState:
-        return _Shuffled(sizes, seed)
+    def start(self, stock: Stock, *, seed: int) -> MixState:
+        return _Shuffled(stock.sizes, seed)
 
 
 class _Shuffled(MixState):
@@ -35,7 +35,7 @@ class _Shuffled(MixState):
         self._place = 0
         self._epoch, self._order = 0, self._order_of(0)
 
-    def next(self, count: int) -> list[tuple[int, int]]:
+    def next(self, count: int, progress: float = 0.0) -> list[tuple[int, int]]:
         rows = []
         for place in range(self._place, self._place + count):
             epoch, inside = divmod(place, len(self._order))

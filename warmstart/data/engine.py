@@ -1,0 +1,102 @@
+"""Where row steps run: in this process, in several (`datasets`), or on a Ray cluster. The rows are the same, bit for
+bit.
+
+An engine maps a function over the batches of a file of rows and gives the results in the order of the file. The
+function takes columns and gives bytes (an Arrow stream, see `warmstart/data/rows.py`), because bytes travel between
+processes and machines unchanged.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from warmstart.data.rows import read_rows, to_columns
+from warmstart.data.steps import Columns
+from warmstart.errors import UserError
+
+BATCH_ROWS = 256
+Function = Callable[[Columns], bytes]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How row steps are carried out.
+
+    Attributes:
+        kind: `local` (this process, or `workers` processes of the library `datasets`) or `ray`.
+        workers: processes of the local engine. Ray takes what its cluster has.
+        batch: rows per call of a step; changes speed and memory, never the rows.
+    """
+
+    kind: Literal["local", "ray"] = "local"
+    workers: int = 1
+    batch: int = BATCH_ROWS
+
+    def map(self, path: Path, function: Function) -> Iterator[bytes]:
+        """What `function` makes of each batch of the rows in `path`, in order.
+
+        Raises:
+            UserError: Ray is asked for and not installed; whatever `function` raises for the user.
+        """
+        if self.kind == "ray":
+            return _on_ray(path, function, self.batch)
+        if self.workers > 1:
+            return _in_processes(path, function, self.batch, self.workers)
+        return map(function, read_rows(path, self.batch))
+
+
+def _in_processes(path: Path, function: Function, batch: int, workers: int) -> Iterator[bytes]:
+    import datasets
+
+    with tempfile.TemporaryDirectory(prefix="warmstart-rows-") as scratch:
+        rows = datasets.Dataset.from_parquet(str(path), cache_dir=scratch)
+        if not len(rows):
+            return
+        done = rows.with_format("arrow").map(
+            partial(_answer, function),
+            batched=True,
+            batch_size=batch,
+            num_proc=min(workers, len(rows)),
+            remove_columns=rows.column_names,
+            features=datasets.Features({"answer": datasets.Value("large_binary")}),
+            cache_file_name=str(Path(scratch) / "answers.arrow"),
+            new_fingerprint="answers",
+            desc="row steps",
+        )
+        for row in done.with_format("arrow").iter(batch_size=1):
+            yield row["answer"][0].as_py()
+
+
+def _on_ray(path: Path, function: Function, batch: int) -> Iterator[bytes]:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise UserError("--engine ray needs Ray: pip install 'warmstart[ray]'") from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False)
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    try:
+        answers = ray.data.read_parquet(str(path.resolve())).map_batches(
+            partial(_answer, function), batch_size=batch, batch_format="pyarrow", zero_copy_batch=True
+        )
+        for row in answers.iter_rows():
+            yield row["answer"]
+    except ray.exceptions.RayError as error:
+        cause: Any = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise
+
+
+def _answer(function: Function, table: pa.Table) -> pa.Table:
+    return pa.table({"answer": pa.array([function(to_columns(table))], pa.large_binary())})

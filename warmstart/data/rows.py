@@ -1,0 +1,113 @@
+"""Rows on disk between the steps: one Parquet file per source, read and written in constant memory.
+
+`text`, `source`, `id`, `row` and `mark` are columns of their own; all others stand in `more` as a JSON object, so that
+any mixture of schemas (two sources with different columns, a column that is a number here and a text there) is one kind
+of file. `mark` says on which side of the split a row is (`warmstart/data/documents.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warmstart.data.steps import Columns, size
+
+SCHEMA = pa.schema(
+    [
+        ("text", pa.large_string()),
+        ("source", pa.string()),
+        ("id", pa.string()),
+        ("row", pa.int64()),
+        ("mark", pa.uint64()),
+        ("more", pa.large_string()),
+    ]
+)
+GROUP_ROWS = 4096
+GROUP_CHARACTERS = 2**23
+
+
+def to_table(columns: Columns) -> pa.Table:
+    """Columns of rows as a table of the fixed schema. Every row needs `text`, `source`, `id` and `row`."""
+    count = size(columns)
+    others = [name for name in columns if name not in SCHEMA.names]
+    fixed = {name: columns.get(name, [None] * count) for name in SCHEMA.names[:-1]}
+    more = [
+        json.dumps({name: columns[name][row] for name in others if columns[name][row] is not None}, sort_keys=True)
+        for row in range(count)
+    ]
+    return pa.table({**fixed, "more": more}, schema=SCHEMA)
+
+
+def to_columns(table: pa.Table | pa.RecordBatch) -> Columns:
+    """The opposite of `to_table`. A column that some rows lack is `None` there; absent where every row lacks it."""
+    columns: Columns = {name: table.column(name).to_pylist() for name in SCHEMA.names[:-1]}
+    if all(mark is None for mark in columns["mark"]):
+        del columns["mark"]
+    more = [json.loads(text) if text != "{}" else {} for text in table.column("more").to_pylist()]
+    for name in dict.fromkeys(name for values in more for name in values):
+        columns[name] = [values.get(name) for values in more]
+    return columns
+
+
+def to_bytes(table: pa.Table, note: Any = None) -> bytes:
+    """A table as an Arrow stream, with a JSON value beside it."""
+    table = table.replace_schema_metadata({"note": json.dumps(note)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def from_bytes(content: bytes) -> tuple[pa.Table, Any]:
+    """The opposite of `to_bytes`."""
+    with pa.ipc.open_stream(content) as stream:
+        table = stream.read_all()
+    return table, json.loads(table.schema.metadata[b"note"])
+
+
+def read_rows(path: Path, batch: int) -> Iterator[Columns]:
+    """The rows of a file, `batch` at a time; huge rows come in smaller batches."""
+    with pq.ParquetFile(path) as file:
+        for found in file.iter_batches(batch_size=batch):
+            if found.num_rows:
+                yield to_columns(found)
+
+
+class RowsFile:
+    """A file of rows that grows batch by batch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows = 0
+        self._waiting: list[pa.Table] = []
+        self._rows_waiting = self._bytes_waiting = 0
+
+    def write(self, columns: Columns) -> None:
+        if not size(columns):
+            return
+        self._waiting.append(to_table(columns))
+        self.rows += size(columns)
+        self._rows_waiting += size(columns)
+        self._bytes_waiting += self._waiting[-1].nbytes
+        if self._rows_waiting >= GROUP_ROWS or self._bytes_waiting >= GROUP_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=max(self._rows_waiting, 1))
+            self._waiting, self._rows_waiting, self._bytes_waiting = [], 0, 0
+
+    def __enter__(self) -> RowsFile:
+        self._writer: Any = pq.ParquetWriter(self._path, SCHEMA, compression="zstd", compression_level=1)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
