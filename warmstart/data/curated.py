@@ -182,7 +182,7 @@ class _Pass:
             for name, step in group:
                 fitted = self._fit(name, step, paths) if step.fits else None
                 functions.append((name, partial(step.apply, fitted=fitted)))
-            old = [path.rename(path.with_suffix(".before")) for path in paths]
+            old = [path.rename(path.with_name(f"before-{path.name}")) for path in paths]
             answers = partial(self._answers, old, partial(_answer, self._chain(functions)))
             found = self._write(paths, answers, final=not steps)
             for path in old:

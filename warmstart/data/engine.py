@@ -8,6 +8,7 @@ processes and machines unchanged.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,9 +81,13 @@ def _on_ray(path: Path, function: Function, batch: int) -> Iterator[bytes]:
         import ray.data
     except ImportError:
         raise UserError("--engine ray needs Ray: pip install 'warmstart[ray]'") from None
+    for name in ("ray", "ray.data"):  # its own progress lines would bury ours
+        logging.getLogger(name).setLevel(logging.WARNING)
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
     try:
         answers = ray.data.read_parquet(str(path.resolve())).map_batches(
             partial(_answer, function), batch_size=batch, batch_format="pyarrow", zero_copy_batch=True

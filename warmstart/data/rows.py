@@ -80,28 +80,34 @@ def read_rows(path: Path, batch: int) -> Iterator[Columns]:
 
 
 class RowsFile:
-    """A file of rows that grows batch by batch."""
+    """A file of rows that grows batch by batch. Its bytes depend on the rows alone, not on how they were batched."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.rows = 0
         self._waiting: list[pa.Table] = []
-        self._rows_waiting = self._bytes_waiting = 0
+        self._rows_waiting = self._characters_waiting = 0
 
     def write(self, columns: Columns) -> None:
         if not size(columns):
             return
-        self._waiting.append(to_table(columns))
-        self.rows += size(columns)
-        self._rows_waiting += size(columns)
-        self._bytes_waiting += self._waiting[-1].nbytes
-        if self._rows_waiting >= GROUP_ROWS or self._bytes_waiting >= GROUP_CHARACTERS:
-            self._flush()
+        table, start = to_table(columns), 0
+        for row, text in enumerate(columns["text"]):
+            self._rows_waiting += 1
+            self._characters_waiting += len(text)
+            if self._rows_waiting == GROUP_ROWS or self._characters_waiting >= GROUP_CHARACTERS:
+                self._waiting.append(table.slice(start, row + 1 - start))
+                start = row + 1
+                self._flush()
+        if start < table.num_rows:
+            self._waiting.append(table.slice(start))
+        self.rows += table.num_rows
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=max(self._rows_waiting, 1))
-            self._waiting, self._rows_waiting, self._bytes_waiting = [], 0, 0
+            group = pa.concat_tables(self._waiting).combine_chunks()
+            self._writer.write_table(group, row_group_size=group.num_rows)
+            self._waiting, self._rows_waiting, self._characters_waiting = [], 0, 0
 
     def __enter__(self) -> RowsFile:
         self._writer: Any = pq.ParquetWriter(self._path, SCHEMA, compression="zstd", compression_level=1)
