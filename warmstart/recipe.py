@@ -439,10 +439,15 @@ def with_own_data(stage: Any) -> Any:
     data, evaluate = stage.get("data"), stage.get("evaluate")
     if isinstance(data, Data):
         data = data.model_dump(mode="json", by_alias=True)
-    also = evaluate.get("also") if isinstance(evaluate, Mapping) else None
-    if not isinstance(data, Mapping) or not isinstance(also, Mapping):
+    if (
+        not isinstance(data, Mapping)
+        or not isinstance(evaluate, Mapping)
+        or not isinstance(evaluate.get("also"), Mapping)
+    ):
         return stage
-    filled = {name: merge(data, given) if isinstance(given, Mapping) else given for name, given in also.items()}
+    filled = {
+        name: merge(data, given) if isinstance(given, Mapping) else given for name, given in evaluate["also"].items()
+    }
     return {**stage, "evaluate": {**evaluate, "also": filled}}
 
 

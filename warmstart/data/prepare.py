@@ -259,9 +259,7 @@ def _check_sides(data: Data, counts: Counter[str], sides: Sequence[str]) -> None
         )
 
 
-def _check_blocks(
-    data: Data, blocks: dict[tuple[str, int], int], counts: Counter[str], sides: Sequence[str]
-) -> None:
+def _check_blocks(data: Data, blocks: dict[tuple[str, int], int], counts: Counter[str], sides: Sequence[str]) -> None:
     """Every source must have something to train on, and at least one something held out."""
     for number, name in enumerate(names(data) if "train" in sides else []):
         if not blocks["train", number]:

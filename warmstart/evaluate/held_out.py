@@ -98,9 +98,7 @@ class HeldOut(Evaluator):
         return [place * len(blocks) // count for place in range(count)]
 
 
-def _measure(
-    subject: Subject, rows: list[Row], generator: np.random.Generator, logits: list[torch.Tensor]
-) -> _Sums:
+def _measure(subject: Subject, rows: list[Row], generator: np.random.Generator, logits: list[torch.Tensor]) -> _Sums:
     """One batch; `logits` receives what the model gave."""
     batch = subject.objective.collate(rows, subject.tokenizer, generator)
     device = next(subject.model.parameters()).device
