@@ -1,8 +1,8 @@
 """The Brown corpus: American English printed in 1961, 500 samples of 2,000 words in 15 genres, tagged by hand.
 
 One file is one row, so that a split never cuts through a text. The files hold tokens with tags, one sentence a line;
-here the tags go, punctuation returns to its word and the quotes ``` `` ''``` become `"`, so that the texts can be mixed
-with ordinary ones. `categories.pickle` in the package is never opened: `cats.txt` says the same.
+here the tags go, punctuation returns to its word, the quotes ``` `` ''``` become `"`, and marks that stand twice (`; ;`,
+`? ?`, `! !`) stand once, so that the texts can be mixed with ordinary ones. `categories.pickle` in the package is never opened: `cats.txt` says the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def _plain(block: str) -> str:
 
 def detokenised(words: list[str]) -> str:
     """Words and punctuation marks of one sentence as it would be printed."""
-    text = OPENING.sub("", CLOSING.sub("", " ".join(words)))
+    once = [word for n, word in enumerate(words) if n == 0 or word not in ";?!" or words[n - 1] != word]
+    text = OPENING.sub("", CLOSING.sub("", " ".join(once)))
     text = text.replace("`` ", '"').replace(" ''", '"').replace("``", '"').replace("''", '"')
     return re.sub(r'(?<=") (?=[.,;:?!](?: |$))', "", text)
 

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from warmstart.data.corpora import brown, prose, sotu, wiki_leads
+from warmstart.data.corpora import (
+    brown,
+    debian_descriptions,
+    dictd,
+    fortunes,
+    hpo,
+    jargon,
+    licences,
+    metamath,
+    prose,
+    rst_docs,
+    sotu,
+    wiki_leads,
+    wordnet,
+)
 from warmstart.data.corpora.corpus import Corpus
 from warmstart.errors import DataError, nearest
 
@@ -13,6 +27,17 @@ CORPORA: dict[str, Corpus] = {
         brown.CORPUS,
         sotu.CORPUS,
         wiki_leads.CORPUS,
+        dictd.GCIDE,
+        dictd.FOLDOC,
+        wordnet.CORPUS,
+        jargon.CORPUS,
+        fortunes.CORPUS,
+        licences.CORPUS,
+        hpo.CORPUS,
+        metamath.CORPUS,
+        rst_docs.PYTHON_DOCS,
+        rst_docs.KERNEL_DOCS,
+        debian_descriptions.CORPUS,
     )
 }
 
