@@ -241,9 +241,7 @@ def _run_stage(
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
 
 
-def _further_sets(
-    stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None
-) -> dict[str, Prepared]:
+def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:
     """The held-out sides of `evaluate.also`."""
     found = {}
     for name, data in stage.evaluate.also.items():
