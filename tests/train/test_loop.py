@@ -161,3 +161,14 @@ def test_it_learns(tmp_path: Path) -> None:
     loop = training(tmp_path, budget={"steps": 60}, train={"learning_rate": 1e-2})
     before = loop.evaluate()["validation/loss"]
     assert loop.run()["validation/loss"] < before - 1.0
+
+
+def test_a_loaded_model_trains_with_its_dropout_like_a_new_one(tmp_path: Path) -> None:
+    loop = training(tmp_path)
+    loop.model.save_pretrained(tmp_path / "saved")
+    loaded = type(loop.model).from_pretrained(tmp_path / "saved")
+    assert not loaded.training
+    again = Training(loaded, loop.tokenizer, loop.stage, loop.data, seed=7, number=0, folder=tmp_path / "again")
+    loop.step()
+    again.step()
+    assert torch.equal(weights(loop.model), weights(again.model))
