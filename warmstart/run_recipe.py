@@ -23,6 +23,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.disk import write_whole
 from warmstart.errors import ModelError, StateError, UserError
@@ -64,12 +65,14 @@ def run(
     console: Console | None = None,
     reporter: Reporter | None = None,
     accept_changed_data: bool = False,
+    engine: Engine | None = None,
 ) -> RunResult:
     """Carries out a recipe in the folder `out`. Finished stages are kept; an unfinished one goes on where it was.
 
     Args:
         resume: False starts again from nothing (what `out` holds of this run is removed).
         accept_changed_data: resume although the data changed since the state was saved.
+        engine: where the row steps run (this process, several, Ray); it changes the time they take and nothing else.
 
     Raises:
         UserError: whatever the user can mend (a bad recipe, other data or another recipe in `out`, a full disk, ...).
@@ -96,7 +99,7 @@ def run(
             if not (folder / "stage.json").is_file():
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
-                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data)
+                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data, engine)
                 if processes.is_main_process:
                     lineage.save(out / "lineage.json")
                     _finish_stage(folder)
@@ -140,6 +143,7 @@ def _run_stage(
     text: str,
     reporter: Reporter,
     accept_changed_data: bool,
+    engine: Engine | None,
 ) -> None:
     stage = recipe.stages[number]
     assert stage.data is not None
@@ -149,11 +153,11 @@ def _run_stage(
     processes = PartialState()
     with processes.main_process_first():
         if stage.tokenizer is not None:
-            tokenizer = tokenizer_for(stage.tokenizer, stage.data, head)
+            tokenizer = tokenizer_for(stage.tokenizer, stage.data, head, engine=engine)
         else:
             assert start is not None
             tokenizer = load_tokenizer(start)
-        data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line))
+        data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line), engine=engine)
     reporter.event("note", text=_data_line(data))
     model, start_id = _starting_model(recipe, stage, start, tokenizer, data, lineage, f"{folder.name} start")
     check_fits(tokenizer, model.config)

@@ -261,4 +261,5 @@ def _columns(batch: list[Row], source: Source) -> Columns:
         if name in names:
             label = source.label or source.name
             raise DataError(f"source '{label}': '{name}' is the name of a column that warmstart makes; rename it")
-    return {name: [row.get(name) for row in batch] for name in names}
+    columns = {name: [row.get(name) for row in batch] for name in names}
+    return {**columns, **{name: [str(value) for value in columns[name]] for name in ("source", "id")}}
