@@ -11,10 +11,11 @@ Reading a file (with line numbers in errors, `--set`, scales) is `warmstart/reci
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
@@ -176,6 +177,10 @@ class Training(Form):
         return self
 
 
+# The first words of metrics' names that are taken: no further held-out set may be called so.
+RESERVED = ("validation", "mix")
+
+
 class Evaluation(Form):
     """When and with what the model is evaluated. Always also before the first step and after the last."""
 
@@ -183,6 +188,21 @@ class Evaluation(Form):
         0.1, description="A share of the budget (below 1) or a number of steps (1 and above)."
     )
     evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)
+    also: dict[str, Data] = Field(
+        default_factory=dict,
+        description="Further held-out sets by name, e.g. the corpus that the model comes from: their metrics are "
+        "`<name>/loss`, ... beside `validation/loss`. What a set does not say is as in the stage's own data.",
+    )
+
+    @field_validator("also")
+    @classmethod
+    def _no_clash(cls, also: dict[str, Data]) -> dict[str, Data]:
+        for name in also:
+            if name in RESERVED:
+                raise ValueError(f"'{name}' is what other metrics are called; choose another name")
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"the name '{name}' must consist of letters, digits, - and _")
+        return also
 
     @property
     def name_of_metrics(self) -> str:
@@ -204,6 +224,12 @@ class Stage(Form):
     train: Training = Field(default_factory=Training)
     budget: Budget | None = None
     evaluate: Evaluation = Field(default_factory=Evaluation)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, raw: Any) -> Any:
+        """Puts the stage's own data settings under those of its further held-out sets."""
+        return with_own_data(raw)
 
     @model_validator(mode="after")
     def _start(self) -> Stage:
@@ -309,9 +335,9 @@ class Study(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _share(cls, raw: Any) -> Any:
+    def _fill_in(cls, raw: Any) -> Any:
         """Puts `shared` under every stage before the stages are checked."""
-        return with_shared(raw)
+        return filled_in(raw)
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -386,20 +412,43 @@ class Study(Form):
         return sum(b.amount for b in budgets if b is not None)
 
 
-def with_shared(raw: Any) -> Any:
-    """A study's raw mapping with `shared` merged under every stage of its arms and sources."""
+def filled_in(raw: Any) -> Any:
+    """The raw mapping of a recipe or study with what its stages inherit written under each of them: what the study
+    shares, and a stage's own data under its further held-out sets."""
     if not isinstance(raw, Mapping) or not isinstance(raw.get("shared", {}), Mapping):
         return raw
     result = dict(raw)
+    if "stages" in raw:
+        result["stages"] = _filled_stages(raw["stages"], {})
     for group in ("sources", "arms"):
         if isinstance(raw.get(group), Mapping):
-            result[group] = {
-                name: [merge(raw.get("shared", {}), stage) if isinstance(stage, Mapping) else stage for stage in stages]
-                if isinstance(stages, list)
-                else stages
-                for name, stages in raw[group].items()
-            }
+            result[group] = {n: _filled_stages(stages, raw.get("shared", {})) for n, stages in raw[group].items()}
     return result
+
+
+def _filled_stages(stages: Any, shared: Mapping[str, Any]) -> Any:
+    if not isinstance(stages, list):
+        return stages
+    return [with_own_data(merge(shared, stage)) if isinstance(stage, Mapping) else stage for stage in stages]
+
+
+def with_own_data(stage: Any) -> Any:
+    """A stage's raw mapping with its `data` merged under every set of `evaluate.also`."""
+    if not isinstance(stage, Mapping):
+        return stage
+    data, evaluate = stage.get("data"), stage.get("evaluate")
+    if isinstance(data, Data):
+        data = data.model_dump(mode="json", by_alias=True)
+    if (
+        not isinstance(data, Mapping)
+        or not isinstance(evaluate, Mapping)
+        or not isinstance(evaluate.get("also"), Mapping)
+    ):
+        return stage
+    filled = {
+        name: merge(data, given) if isinstance(given, Mapping) else given for name, given in evaluate["also"].items()
+    }
+    return {**stage, "evaluate": {**evaluate, "also": filled}}
 
 
 # Keys of which a mapping has only one: the one on top removes the others below it.

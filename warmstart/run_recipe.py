@@ -26,7 +26,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.disk import write_whole
-from warmstart.errors import ModelError, StateError, UserError
+from warmstart.errors import DataError, ModelError, StateError, UserError
+from warmstart.evaluate.curves import forgetting
 from warmstart.models.build import configuration, new_model
 from warmstart.models.card import model_card
 from warmstart.models.load import load_model
@@ -158,6 +159,7 @@ def _run_stage(
             assert start is not None
             tokenizer = load_tokenizer(start)
         data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line), engine=engine)
+        also = _further_sets(stage, tokenizer, reporter, engine)
     reporter.event("note", text=_data_line(data))
     model, start_id = _starting_model(recipe, stage, start, tokenizer, data, lineage, f"{folder.name} start")
     check_fits(tokenizer, model.config)
@@ -193,6 +195,7 @@ def _run_stage(
         number=number,
         folder=folder,
         reporter=reporter,
+        also=also,
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model))
@@ -224,12 +227,40 @@ def _run_stage(
         "precision": training.precision,
         "device": training.device.type,
         "surgery": changes,
-        "data": {"fingerprint": data.fingerprint, "statistics": data.statistics},
+        "data": _data_facts(data),
+        "also": {name: _data_facts(held_out) for name, held_out in also.items()},
+        "forgetting": {
+            name: forgetting([training.first_values[f"{name}/loss"], values[f"{name}/loss"]])
+            for name in also
+            if f"{name}/loss" in training.first_values and f"{name}/loss" in values
+        },
     }
     shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "flops", "weights")} | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+
+
+def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:
+    """The held-out sides of `evaluate.also`."""
+    found = {}
+    for name, data in stage.evaluate.also.items():
+        try:
+            found[name] = prepare(
+                data,
+                tokenizer,
+                notify=lambda line: reporter.event("note", text=line),
+                engine=engine,
+                sides=("validation",),
+            )
+        except DataError as error:
+            raise DataError(f"evaluate.also.{name}: {error}") from error
+        reporter.event("note", text=f"held-out set '{name}': {_data_line(found[name])}")
+    return found
+
+
+def _data_facts(data: Prepared) -> dict[str, Any]:
+    return {"fingerprint": data.fingerprint, "statistics": data.statistics}
 
 
 def _finish_stage(folder: Path) -> None:
@@ -274,8 +305,10 @@ def _check_length(model: PreTrainedModel, stage: Stage) -> None:
     limit = getattr(model.config, "max_position_embeddings", None)
     if isinstance(limit, int):
         limit -= first_position(model)
-    if isinstance(limit, int) and stage.data.length > limit:
-        raise ModelError(f"data.length {stage.data.length} is more than the model's {limit} positions; lower it")
+    for where, data in {"data": stage.data, **stage.evaluate.also}.items():
+        if isinstance(limit, int) and data.length > limit:
+            where = where if data is stage.data else f"evaluate.also.{where}"
+            raise ModelError(f"{where}.length {data.length} is more than the model's {limit} positions; lower it")
 
 
 def what_moves(model: PreTrainedModel) -> str:

@@ -167,6 +167,23 @@ def test_changed_data_is_refused(tmp_path: Path) -> None:
     assert final_weights(tmp_path / "run")
 
 
+def test_a_changed_further_set_is_refused(tmp_path: Path) -> None:
+    raw = tiny_recipe(write_corpus(tmp_path / "corpus.jsonl"), steps=8)
+    old = write_corpus(tmp_path / "old.jsonl", seed=5)
+    raw["stages"][0]["evaluate"]["also"] = {"old": {"source": {"type": "files", "path": str(old)}}}
+    recipe = Recipe.model_validate(raw)
+    run(recipe, tmp_path / "whole", reporter=Reporter())
+    assert run_killed(recipe, tmp_path / "run", kill_at_step(5))
+    before = old.read_bytes()
+    write_corpus(old, documents=61)
+    with pytest.raises(StateError, match=r"held-out set 'old'.*--accept-changed-data"):
+        run(recipe, tmp_path / "run", reporter=Reporter())
+    old.write_bytes(before)
+    run(recipe, tmp_path / "run", reporter=Reporter())
+    one, two = (json.loads((tmp_path / n / "stages/00-first/stage.json").read_text()) for n in ("whole", "run"))
+    assert one["forgetting"] == two["forgetting"]
+
+
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl")
     raw = tiny_recipe(corpus, steps=2)

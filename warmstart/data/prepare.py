@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,7 @@ def prepare(
     cache_dir: Path | None = None,
     notify: Callable[[str], None] | None = None,
     engine: Engine | None = None,
+    sides: Sequence[str] = SIDES,
 ) -> Prepared:
     """A recipe's data as blocks, from the cache where they were made before.
 
@@ -88,6 +89,7 @@ def prepare(
         cache_dir: default: `$WARMSTART_CACHE` or `~/.cache/warmstart`.
         notify: told in one line about progress, skipped rows and broken cache entries.
         engine: where the row steps run; it does not change the blocks.
+        sides: `("validation",)` leaves the training documents untokenised: `train` is then an empty list.
 
     Raises:
         DataError: a row that cannot be used, an empty corpus, an empty side, or too few tokens for one block.
@@ -95,7 +97,8 @@ def prepare(
         UserError: the cache cannot be written.
     """
     encoder = Encoder(tokenizer, begin=data.begin_of_text)
-    key = digest(FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key)
+    decisive = [FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key]
+    key = digest(*decisive) if tuple(sides) == SIDES else digest(*decisive, list(sides))
     folder = (cache_dir or cache_folder()) / "blocks" / key
 
     def make(draft: Path) -> dict[str, Any]:
@@ -107,6 +110,7 @@ def prepare(
             all_documents(data, counts, notify, engine=engine, cache_dir=cache_dir),
             counts,
             notify,
+            sides,
         )
 
     facts = entry(folder, make, notify=notify)
@@ -115,11 +119,11 @@ def prepare(
             Blocks(folder / f"{side}-{number}", joined=data.documents == "joined")
             for number in range(len(data.sources))
         ]
-        for side in SIDES
+        for side in sides
     }
     return Prepared(
-        blocks["train"],
-        blocks["validation"],
+        blocks.get("train", []),
+        blocks.get("validation", []),
         names(data),
         digest(key, data.documents),
         facts["statistics"],
@@ -134,16 +138,18 @@ def _make(
     found: Iterator[Document],
     counts: Counter[str],
     notify: Callable[[str], None] | None,
+    sides: Sequence[str],
 ) -> dict[str, Any]:
-    """Writes the blocks of both sides of every source into `folder`."""
+    """Writes the blocks of the sides of every source into `folder`."""
     with ExitStack() as stack:
         spools = {
             (side, number): stack.enter_context(_Spool(folder / f"{side}-{number}"))
-            for side in SIDES
+            for side in sides
             for number in range(len(data.sources))
         }
-        _tokenise(data, encoder, found, spools, counts, notify)
-    _check_sides(data, counts)
+        wanted = (document for document in found if SIDES[document.held_out] in sides)
+        _tokenise(data, encoder, wanted, spools, counts, notify, sides)
+    _check_sides(data, counts, sides)
     blocks = {}
     for (side, number), spool in spools.items():
         packed = data.packing.pack(spool.read(), data.length, encoder.padding)
@@ -151,7 +157,7 @@ def _make(
         counted = _counted(packed, counts, side)
         blocks[side, number] = write_blocks(name, counted, data.length, encoder.vocabulary, spool.scores())
         spool.remove()
-    _check_blocks(data, blocks, counts)
+    _check_blocks(data, blocks, counts, sides)
     tokens = counts["validation_tokens"] - counts["validation_context_tokens"]
     shown = [name for name in counts if "bytes" not in name and "-" not in name]
     statistics = {name: counts[name] for name in shown}
@@ -174,17 +180,18 @@ def _tokenise(
     spools: dict[tuple[str, int], _Spool],
     counts: Counter[str],
     notify: Callable[[str], None] | None,
+    sides: Sequence[str],
 ) -> None:
     """All documents to token ids, each to the file of its side and source, in batches of bounded size."""
     steps = [*step_names(list(data.curate)), *step_names(list(data.rewrite))]
     names_of_counts = ["documents", *(f"dropped_{name}" for name in steps)]
     names_of_counts += [
         "rows_skipped",
-        *(f"{side}_documents" for side in SIDES),
-        *(f"{side}_tokens" for side in SIDES),
-        *(f"{side}_context_tokens" for side in SIDES),
-        *(f"{side}_packed_tokens" for side in SIDES),
-        *(f"{side}_packed_context_tokens" for side in SIDES),
+        *(f"{side}_documents" for side in sides),
+        *(f"{side}_tokens" for side in sides),
+        *(f"{side}_context_tokens" for side in sides),
+        *(f"{side}_packed_tokens" for side in sides),
+        *(f"{side}_packed_context_tokens" for side in sides),
     ]
     counts.update(dict.fromkeys(names_of_counts, 0))
     last = time.monotonic()
@@ -270,23 +277,24 @@ class _Spool:
             path.unlink()
 
 
-def _check_sides(data: Data, counts: Counter[str]) -> None:
-    if not counts["train_documents"]:
+def _check_sides(data: Data, counts: Counter[str], sides: Sequence[str]) -> None:
+    if "train" in sides and not counts["train_documents"]:
         raise all_held_out(data, counts["documents"])
-    if not counts["validation_documents"]:
+    if "validation" in sides and not counts["validation_documents"]:
+        total = f"{counts['documents']} " if "train" in sides else ""  # else the others were not counted
         raise DataError(
             f"data.split.validation: {data.split.validation} holds out none of the "
-            f"{counts['documents']} documents; raise it or add documents"
+            f"{total}documents; raise it or add documents"
         )
 
 
-def _check_blocks(data: Data, blocks: dict[tuple[str, int], int], counts: Counter[str]) -> None:
+def _check_blocks(data: Data, blocks: dict[tuple[str, int], int], counts: Counter[str], sides: Sequence[str]) -> None:
     """Every source must have something to train on, and at least one something held out."""
-    for number, name in enumerate(names(data)):
+    for number, name in enumerate(names(data) if "train" in sides else []):
         if not blocks["train", number]:
             found = counts[f"train-{number}_tokens"]
             raise DataError(_too_few(data, f"the training side of source '{name}'", found))
-    if not any(blocks["validation", number] for number in range(len(data.sources))):
+    if "validation" in sides and not any(blocks["validation", number] for number in range(len(data.sources))):
         raise DataError(_too_few(data, "the validation side", counts["validation_tokens"]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Subject:
-    """What an evaluator is given: the model and what it was trained with."""
+    """What an evaluator is given: the model and what it was trained with.
+
+    Attributes:
+        also: further held-out sets by name (`evaluate.also`); their metrics are called `<name>/...`.
+    """
 
     model: nn.Module
     tokenizer: Any
@@ -24,6 +28,7 @@ class Subject:
     data: Prepared
     seed: int
     precision: str = "fp32"
+    also: dict[str, Prepared] = field(default_factory=dict)
 
 
 class Evaluator(Part, room="evaluate"):

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from warmstart.errors import DataError
 from warmstart.evaluate import Evaluator, Subject
-from warmstart.evaluate.headed_documents import Headed, body_nats, evenly, headed_documents
+from warmstart.evaluate.headed_documents import Headed, body_nats, evenly, headed_documents, held_out_set
 from warmstart.randomness import numpy_generator
 
 
@@ -31,7 +31,7 @@ class ConditionalGap(Evaluator):
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
         found = headed_documents(subject, self.on)
-        length = next(blocks.length for blocks in _set(subject, self.on) if len(blocks))
+        length = held_out_set(subject, self.on).validation[0].length
         documents = evenly(found, self.documents)
         generator = numpy_generator(subject.seed, "conditional-gap", self.on)
         wrong = other_headers([document.header for document in documents], generator)
@@ -40,7 +40,7 @@ class ConditionalGap(Evaluator):
         own = [document.header for document in documents]
         losses = {
             name: float(body_nats(subject.model, documents, headers, subject.precision).sum()) / tokens
-            for name, headers in (("bare", [()] * len(own)), ("own", own), ("wrong", wrong))
+            for name, headers in {"bare": [()] * len(own), "own": own, "wrong": wrong}.items()
         }
         return {f"{self.on}/{name}_loss": loss for name, loss in losses.items()} | {
             f"{self.on}/gap": losses["bare"] - losses["own"],

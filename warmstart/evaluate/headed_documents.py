@@ -3,9 +3,8 @@ metadata conditioning share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from warmstart.data.prepare import Prepared
-from warmstart.errors import DataError, ModelError
+from warmstart.errors import DataError, ModelError, nearest
 from warmstart.evaluate import Subject
 
 
@@ -35,6 +34,18 @@ class Headed:
     source: int
 
 
+def held_out_set(subject: Subject, name: str) -> Prepared:
+    """A held-out set by name: `validation`, or one of `evaluate.also`.
+
+    Raises:
+        DataError: there is no such set.
+    """
+    sets: dict[str, Prepared] = {"validation": subject.data, **subject.also}
+    if name not in sets:
+        raise DataError(f"there is no held-out set '{name}'{nearest(name, sets)}; sets: {', '.join(sets)}")
+    return sets[name]
+
+
 def headed_documents(subject: Subject, name: str) -> list[Headed]:
     """The documents of a held-out set that stand after a header, in order.
 
@@ -47,13 +58,11 @@ def headed_documents(subject: Subject, name: str) -> list[Headed]:
     """
     if subject.objective.head != "causal":
         raise ModelError("headers are for causal models; under others a document has no probability")
-    sets: dict[str, Prepared] = {"validation": subject.data, **subject.also}
-    if name not in sets:
-        raise DataError(f"there is no held-out set '{name}'; sets: {', '.join(sets)}")
+    blocks_of_sources = held_out_set(subject, name).validation
     marks = {subject.tokenizer.bos_token_id, subject.tokenizer.cls_token_id} - {None}
     found = [
         document
-        for source, blocks in enumerate(sets[name].validation)
+        for source, blocks in enumerate(blocks_of_sources)
         for number in range(len(blocks))
         for document in _in_block(blocks[number], marks, source)
     ]

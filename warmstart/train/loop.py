@@ -30,7 +30,7 @@ from warmstart.evaluate import Subject
 from warmstart.objectives import Batch, Loss, Row
 from warmstart.randomness import derive_seed, numpy_generator
 from warmstart.recipe import Stage
-from warmstart.train.checkpoint import load_optimizer, load_state, optimizer_tensors, save_state
+from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors, save_state
 from warmstart.train.compute import FlopMeter, batch_key
 from warmstart.train.memory import keep_freed_memory
 from warmstart.train.metrics import MetricsLog
@@ -61,6 +61,7 @@ class Training:
         seed: the recipe's seed.
         number: the stage's number in its recipe (part of every random purpose).
         folder: the stage's folder; states go to `folder/state`, metrics to `folder/metrics.jsonl`.
+        also: further held-out sets by name.
         accept_changed_data: go on although the data are not those that the saved state was trained on.
     """
 
@@ -76,9 +77,11 @@ class Training:
         folder: Path,
         title: str = "warmstart",
         reporter: Reporter | None = None,
+        also: dict[str, Prepared] | None = None,
         accept_changed_data: bool = False,
     ) -> None:
         assert stage.budget is not None
+        self.also = also or {}
         self.stage, self.settings, self.budget = stage, stage.train, stage.budget
         self.tokenizer, self.data, self.seed, self.number, self.folder = tokenizer, data, seed, number, folder
         self.reporter = reporter or Reporter()
@@ -105,6 +108,7 @@ class Training:
         self._learning_rate = 0.0
         self._clock = time.perf_counter()
         self._values: dict[str, float] = {}
+        self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
         self._finished = False
 
@@ -265,12 +269,13 @@ class Training:
     def evaluate(self, log: MetricsLog | None = None) -> dict[str, float]:
         """All evaluators on the model as it is; its time does not count as training."""
         began = time.perf_counter()
-        subject = Subject(self.model, self.tokenizer, self.objective, self.data, self.seed, self.precision)
+        subject = Subject(self.model, self.tokenizer, self.objective, self.data, self.seed, self.precision, self.also)
         values: dict[str, float] = {}
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
         self.mix.observe(values)
         self._values, self._evaluated_at = values, self.counts.step
+        self.first_values = self.first_values or values
         self._clock += time.perf_counter() - began
         if log:
             log.write(asdict(self.counts) | values)
@@ -320,6 +325,8 @@ class Training:
                 "optimizer": numbers,
                 "flops": self.meter.state_dict(),
                 "data": self.data.fingerprint,
+                "also": {name: data.fingerprint for name, data in self.also.items()},
+                "first_evaluation": self.first_values,
                 "evaluation": self._values,
                 "evaluated_at": self._evaluated_at,
                 "finished": self._finished,
@@ -331,11 +338,7 @@ class Training:
         state = load_state(self.folder / "state")
         if state is None:
             return False
-        if state.values["data"] != self.data.fingerprint and not self.accept_changed_data:
-            raise StateError(
-                f"{state.path} was trained on other data (fingerprint {state.values['data']}, now "
-                f"{self.data.fingerprint}); go on all the same with --accept-changed-data, or start again with --fresh"
-            )
+        self._check_data(state)
         load_tensors(self.model, state.tensors["model"])
         if self.extra is not None:
             load_tensors(self.extra, state.tensors["extra"])
@@ -344,9 +347,23 @@ class Training:
         self.meter.load_state_dict(state.values["flops"])
         self.counts = Counts(**state.values["counts"])
         self._values, self._evaluated_at = state.values["evaluation"], state.values["evaluated_at"]
+        self.first_values = state.values.get("first_evaluation", {})
         self._finished = state.values["finished"]
         self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
         return True
+
+    def _check_data(self, state: State) -> None:
+        way_out = "go on all the same with --accept-changed-data, or start again with --fresh"
+        if self.accept_changed_data:
+            return
+        if state.values["data"] != self.data.fingerprint:
+            raise StateError(
+                f"{state.path} was trained on other data (fingerprint {state.values['data']}, now "
+                f"{self.data.fingerprint}); {way_out}"
+            )
+        for name, data in self.also.items():
+            if state.values.get("also", {}).get(name) != data.fingerprint:
+                raise StateError(f"{state.path} was evaluated on another held-out set '{name}'; {way_out}")
 
     # ---- many processes --------------------------------------------------------------------------------------------
 

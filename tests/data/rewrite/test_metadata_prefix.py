@@ -170,6 +170,15 @@ def test_shuffled_headers_are_as_frequent_as_real_ones() -> None:
     assert {values.other("c", draw) for draw in (0.0, 1 - 2**-53)} == {"a", "b"}
 
 
+def test_a_share_of_the_rows_gets_a_header() -> None:
+    columns = columns_of(["a.org", "b.org"] * 1000)
+    few, most = headers(columns, share=0.2), headers(columns, share=0.9)
+    assert set(few) == {"", "URL: a.org\n\n", "URL: b.org\n\n"}
+    assert sum(map(bool, most)) / 2000 == pytest.approx(0.9, abs=0.03)
+    assert all(many for one, many in zip(few, most, strict=True) if one)
+    assert not any(headers(columns, share=0.0))
+
+
 @pytest.mark.parametrize("template", ["{name}: \n\n", "{value} {url}", "{value.real}", "{"])
 def test_a_template_needs_the_value_and_nothing_else(template: str) -> None:
     with pytest.raises(ValidationError, match="template"):

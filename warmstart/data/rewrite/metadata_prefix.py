@@ -146,6 +146,7 @@ class MetadataPrefix(Rewrite):
     min_count: Annotated[int, Field(ge=1)] = Field(1, description="A value of fewer rows is shown as 'unknown'.")
     missing: Literal["unknown", "raise"] = Field("unknown", description="What to do with a row without a value.")
     shuffled: bool = Field(False, description="Show another row's value: a control in which the header is wrong.")
+    share: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="Only this share of the rows gets a header.")
     loss_on_metadata: bool = Field(False, description="Make the header part of the text, and so a target.")
     fits: ClassVar[bool] = True  # also so that a column that no row has is an error, and not 'unknown' everywhere
 
@@ -178,9 +179,10 @@ class MetadataPrefix(Rewrite):
     def apply(self, columns: Columns, fitted: Any = None) -> Columns:
         values = [self._shown(value, fitted) for value in self._given(columns)]
         if self.shuffled:
-            draws = map(_draw, columns["source"], columns["id"])
-            values = [fitted.other(value, draw) for value, draw in zip(values, draws, strict=True)]
+            values = [fitted.other(v, draw) for v, draw in zip(values, _draws(columns, "other"), strict=True)]
         headers = [header(hashed(value) if self.hashed else value, self.label, self.template) for value in values]
+        if self.share < 1:
+            headers = [h if d < self.share else "" for h, d in zip(headers, _draws(columns, "share"), strict=True)]
         if self.loss_on_metadata:
             return {**columns, "text": [front + text for front, text in zip(headers, columns["text"], strict=True)]}
         before = columns.get("context") or [None] * size(columns)  # of an earlier step: one header after another
@@ -218,7 +220,11 @@ def _added(measured: Iterator[Columns]) -> Counter[str]:
     return counts
 
 
-def _draw(source: str, identity: str) -> float:
-    """A number from 0 to 1 that depends on the row alone."""
-    mark = hashlib.blake2b(f"{source}\0{identity}".encode(), digest_size=7, person=b"warmstart-other").digest()
+def _draws(columns: Columns, purpose: str) -> list[float]:
+    """For each row a number from 0 to 1 that depends on the row alone."""
+    return [_draw(f"{purpose}\0{source}\0{i}") for source, i in zip(columns["source"], columns["id"], strict=True)]
+
+
+def _draw(text: str) -> float:
+    mark = hashlib.blake2b(text.encode(), digest_size=7, person=b"warmstart-header").digest()
     return int.from_bytes(mark, "little") / 2**56
