@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from corpora import write_corpus
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests.corpora import write_corpus
 from warmstart.data.prepare import prepare
 from warmstart.errors import DataError, ModelError
 from warmstart.evaluate import Subject
