@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed
 from accelerate import PartialState
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from warmstart.data.mix import Stock
@@ -122,6 +123,7 @@ class Training:
         self._values: dict[str, float] = {}
         self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
+        self._start: dict[str, torch.Tensor] | None = None
         self._finished = False
 
     # ---- the whole stage -------------------------------------------------------------------------------------------
@@ -137,6 +139,7 @@ class Training:
         if self.device.type == "cpu":
             keep_freed_memory()
         resumed = self._resume()
+        self._keep_start(resumed)
         log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self._is_main else None
         if log:
             log.rewind(self.counts.step if resumed else None)
@@ -293,7 +296,9 @@ class Training:
             observe: whether the mix hears of it.
         """
         began = time.perf_counter()
-        subject = Subject(self.model, self.tokenizer, self.objective, self.data, self.seed, self.precision, self.also)
+        subject = Subject(
+            self.model, self.tokenizer, self.objective, self.data, self.seed, self.precision, self.also, self._start
+        )
         values: dict[str, float] = {}
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
@@ -413,6 +418,25 @@ class Training:
         for name, data in self.also.items():
             if state.values.get("also", {}).get(name) != data.fingerprint:
                 raise StateError(f"{state.path} was evaluated on another held-out set '{name}'; {way_out}")
+
+    def _keep_start(self, resumed: bool) -> None:
+        """The weights at the stage's beginning, for evaluators that compare with them; a resumed run finds them again.
+
+        Raises:
+            StateError: the run goes on, and its file with them is gone.
+        """
+        if not any(evaluator.needs_start for evaluator in self.stage.evaluate.evaluators):
+            return
+        file = self.folder / "start.safetensors"
+        if not resumed and self._is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = file.with_name(".start.safetensors.tmp")
+            save_file({name: t.detach().cpu().contiguous() for name, t in untied(self.model).items()}, draft)
+            draft.replace(file)
+        self.processes.wait_for_everyone()
+        if not file.is_file():
+            raise StateError(f"{file} is gone, which an evaluator needs; start again with --fresh")
+        self._start = load_file(file)
 
     # ---- many processes --------------------------------------------------------------------------------------------
 
