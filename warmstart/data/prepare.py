@@ -35,7 +35,7 @@ __all__ = ["Prepared", "documents", "prepare"]
 
 SIDES = ("train", "validation")
 BATCH_DOCUMENTS = 256
-BATCH_CHARACTERS = 2**20
+BATCH_CHARACTERS = 2**18  # a tokenizer needs about 150 bytes for each token while it works
 NOTE_SECONDS = 10.0
 FACTS = np.dtype([("length", np.int64), ("context", np.int32), ("score", np.float32)])
 
