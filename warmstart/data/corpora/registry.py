@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from warmstart.data.corpora import (
+    anarchism,
     brown,
     debian_descriptions,
     dictd,
@@ -10,10 +11,13 @@ from warmstart.data.corpora import (
     hpo,
     jargon,
     licences,
+    mail,
     metamath,
+    novels,
     prose,
     rst_docs,
     sotu,
+    sword,
     wiki_leads,
     wordnet,
 )
@@ -27,6 +31,14 @@ CORPORA: dict[str, Corpus] = {
         brown.CORPUS,
         sotu.CORPUS,
         wiki_leads.CORPUS,
+        anarchism.CORPUS,
+        novels.SHAKESPEARE_WORKS,
+        novels.JANE_AUSTEN,
+        novels.MOBY_DICK,
+        sword.KJV,
+        sword.TREASURY_OF_DAVID,
+        sword.MHCC,
+        mail.CORPUS,
         dictd.GCIDE,
         dictd.FOLDOC,
         wordnet.CORPUS,
