@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
@@ -27,6 +27,7 @@ from warmstart.evaluate import Evaluator
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
 from warmstart.train.optimizers import Optimizer
+from warmstart.train.probe import Probe
 from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
 
@@ -147,10 +148,17 @@ class Budget(Form):
         return float(getattr(self, self.unit))
 
 
+def _probe(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
 class Training(Form):
     """The training settings of a stage."""
 
-    learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")] = 1e-3
+    learning_rate: Annotated[
+        Annotated[float, Tag("number"), Field(gt=0)] | Annotated[Probe, BeforeValidator(_probe), Tag("probe")],
+        Discriminator(lambda value: "probe" if isinstance(value, str | Mapping | Probe) else "number"),
+    ] = Field(1e-3, description="Peak learning rate; `probe`: measure it before the stage trains.")
     batch_size: Positive = Field(32, description="Blocks per optimizer step, over all processes.")
     accumulate: Positive = Field(1, description="Micro-batches per step; batch_size must be divisible by it.")
     clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="Largest norm of the gradient.")

@@ -382,6 +382,7 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
     lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
     return _totals(stages) | {
         "reused_flops": [s[0]["reused_flops"] for s in stages],
+        "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],
         "final": [curve["values"][-1] for curve in curves],
         "curve": _by_seed(curves),
         "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},

@@ -367,6 +367,11 @@ def _stage_table(finished: dict[str, dict[str, Any]]) -> str:
         for name, stage in finished.items()
         for change in stage.get("surgery", [])
     ]
+    notes += [
+        f"{name}: learning rate {stage['settled']['learning_rate']:.3g} by probe: {stage['settled']['probe']['reason']}"
+        for name, stage in finished.items()
+        if "probe" in stage.get("settled", {})
+    ]
     checks = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
     return html_table("What each stage used and reached", head, rows) + checks
 

@@ -120,6 +120,11 @@ class Arm(Form):
         default_factory=list, description="What the models it started from cost to make; empty: nothing."
     )
     lineage: list[Lineage] = Field(default_factory=list, description="Where the weights came from, per seed.")
+    trial_flops: list[Amount] = Field(
+        default_factory=list,
+        exclude_if=lambda found: not found,
+        description="What trials before training cost (counted in `flops`); empty: there were none.",
+    )
     also: dict[str, Curve] = Field(
         default_factory=dict,
         exclude_if=lambda found: not found,
@@ -218,6 +223,8 @@ class Results(Form):
             _count(f"{where}.curve.values", arm.curve.values, n)
             if arm.reused_flops:
                 _count(f"{where}.reused_flops", arm.reused_flops, n)
+            if arm.trial_flops:
+                _count(f"{where}.trial_flops", arm.trial_flops, n)
             for name, curve in arm.also.items():
                 _count(f"{where}.also.{name}.values", curve.values, n)
             for seed in range(n):
@@ -316,7 +323,8 @@ def _check_curve(where: str, arm: Arm, seed: int) -> None:
         axis = arm.curve.axis(axis_name, seed)
         if len(axis) != len(values):
             raise ValueError(f"{where}: {len(axis)} {axis_name} for {len(values)} values")
-        if not axis or axis[0] != 0:
+        trials = arm.trial_flops[seed] if arm.trial_flops and axis_name == "flops" else 0
+        if not axis or axis[0] != trials:
             raise ValueError(f"{where}.{axis_name}: a curve starts with an evaluation before the first step (0)")
         if any(after < before for before, after in itertools.pairwise(axis)):
             raise ValueError(f"{where}.{axis_name}: must not decrease")

@@ -66,6 +66,7 @@ class Training:
         folder: the stage's folder; states go to `folder/state`, metrics to `folder/metrics.jsonl`.
         also: further held-out sets by name.
         chain: where the stage stands among stages that carry on one training; default: alone.
+        spent: FLOPs of the trials that this stage began with; they count in its budget, but its schedule begins after.
         earlier: the folder with the saved states of the training that is carried on, or whose moments are loaded.
         accept_changed_data: go on although the data are not those that the saved state was trained on.
     """
@@ -85,6 +86,7 @@ class Training:
         also: dict[str, Prepared] | None = None,
         chain: Chain | None = None,
         earlier: Path | None = None,
+        spent: float = 0.0,
         accept_changed_data: bool = False,
     ) -> None:
         assert stage.budget is not None
@@ -109,10 +111,14 @@ class Training:
         if self.extra is not None:
             self.extra.to(self.device)
         self.settings.trainable.prepare(self.model)
-        self.optimizer = self.settings.optimizer.start(self._trained_module(), self.settings.learning_rate)
+        rate = self.settings.learning_rate
+        assert isinstance(rate, float), "a probe must be settled before training"
+        self.learning_rate = rate
+        self.optimizer = self.settings.optimizer.start(self._trained_module(), rate)
         self.mix = stage_mix(stage, data, seed, self.number)
         self.meter = FlopMeter()
-        self.counts = Counts()
+        self.counts = Counts(flops=spent)
+        self.spent_first = 0.0 if self.chain.carries_on else spent  # by the trials of the chain's first stage
         self.before = Counts()  # what the stages of the chain before this one used
         self.forward = self._forward_model()
         self._loss = compiled(self._objective_loss) if self.settings.compile else self._objective_loss
@@ -168,8 +174,9 @@ class Training:
                         log.close()
                     raise Interrupted(f"interrupted at step {self.counts.step}; the state is saved")
             if self.counts.step == 0:
+                paid = f" after trials of {self.counts.flops:.3g} FLOPs" if self.counts.flops else ""
                 raise UserError(
-                    f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs"
+                    f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs{paid}"
                 )
             if self._evaluated_at != self.counts.step:
                 self.evaluate(log)
@@ -274,6 +281,8 @@ class Training:
     def _share(self, begin: float, end: float) -> float:
         """How far the training is between two amounts of the budget's unit, counted from the chain's beginning."""
         used = self._used(self.before) + self._used(self.counts)
+        if self.budget.unit == "flops":  # training begins, and the schedule with it, after the trials
+            begin = max(begin, self.spent_first)
         return min(1.0, max(0.0, (used - begin) / (end - begin))) if end > begin else 1.0
 
     def _used(self, counts: Counts) -> float:
@@ -322,7 +331,7 @@ class Training:
         if value != value or value in (float("inf"), float("-inf")):
             raise UserError(
                 f"the loss is {value} at step {self.counts.step}; "
-                f"lower train.learning_rate ({self.settings.learning_rate:g}), or set train.clip; "
+                f"lower train.learning_rate ({self.learning_rate:g}), or set train.clip; "
                 f"the last saved state is untouched"
             )
         speed = self.counts.tokens / self.counts.seconds if self.counts.seconds else 0.0
@@ -336,7 +345,7 @@ class Training:
 
     def _set_learning_rate(self) -> None:
         factor = self.settings.schedule.factor(self.running_step, self.progress())
-        self._learning_rate = factor * self.settings.learning_rate
+        self._learning_rate = factor * self.learning_rate
         for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
             group["lr"] = peak * factor
 
@@ -352,6 +361,7 @@ class Training:
             values = {
                 "counts": asdict(self.counts),
                 "before": asdict(self.before),
+                "spent_first": self.spent_first,
                 "mix": self.mix.state_dict(),
                 "optimizer": numbers,
                 "flops": self.meter.state_dict(),
@@ -378,6 +388,7 @@ class Training:
         self.meter.load_state_dict(state.values["flops"])
         self.counts = Counts(**state.values["counts"])
         self.before = Counts(**state.values.get("before", {}))
+        self.spent_first = state.values.get("spent_first", 0.0)
         self._values, self._evaluated_at = state.values["evaluation"], state.values["evaluated_at"]
         self.first_values = state.values.get("first_evaluation", {})
         self._finished = state.values["finished"]
@@ -402,6 +413,7 @@ class Training:
         self.meter.load_state_dict(state.values["flops"])
         pairs = zip(asdict(Counts(**state.values["before"])).items(), state.values["counts"].values(), strict=True)
         self.before = Counts(**{name: earlier + counted for (name, earlier), counted in pairs})
+        self.spent_first = state.values["spent_first"]
         if self.chain.same_rows:
             self._check_data(state)
             self.mix.load_state_dict(state.values["mix"])
