@@ -92,7 +92,7 @@ def prepare(
         ModelError: a tokenizer that cannot mark a document's end.
         UserError: the cache cannot be written.
     """
-    encoder = Encoder(tokenizer, begin=data.begin_of_text)
+    encoder = Encoder(tokenizer, begin=data.begin_of_text, end=data.end_of_text)
     key = digest(FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key)
     folder = (cache_dir or cache_folder()) / "blocks" / key
 
