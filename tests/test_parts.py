@@ -19,6 +19,9 @@ from warmstart.part import ROOM_PACKAGES, Part, _contracts, parts
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
     ("sources", "files"): {"path": "corpus/*.txt"},
+    ("curate", "metadata-filter"): {"metadata": ["two"], "unigrams": 2, "bigrams": 1, "min_count": 1},
+    ("curate", "metadata-balance"): {"column": "label", "threshold": 2},
+    ("curate", "equal-size-sample"): {"column": "label", "threshold": 2},
     ("sources", "hugging-face"): {"path": "owner/name"},
     ("mix", "up-sample"): {"share": {"a": 0.3}},
     ("mix", "replay"): {"old": ["a"], "rate": 0.2},

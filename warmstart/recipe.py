@@ -11,10 +11,11 @@ Reading a file (with line numbers in errors, `--set`, scales) is `warmstart/reci
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
@@ -165,6 +166,10 @@ class Training(Form):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimizer: Optimizer = Field("adamw", validate_default=True)
     schedule: Schedule = Field("cosine", validate_default=True)
+    moments: Literal["reset", "load"] = Field(
+        "reset",
+        description="The optimizer's moments at the start: fresh, or those that the run of the starting weights saved.",
+    )
     trainable: Trainable = Field("all", validate_default=True)
     save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
@@ -181,6 +186,10 @@ class Training(Form):
         return self
 
 
+# The first words of metrics' names that are taken: no further held-out set may be called so.
+RESERVED = ("validation", "mix")
+
+
 class Evaluation(Form):
     """When and with what the model is evaluated. Always also before the first step and after the last."""
 
@@ -188,6 +197,21 @@ class Evaluation(Form):
         0.1, description="A share of the budget (below 1) or a number of steps (1 and above)."
     )
     evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)
+    also: dict[str, Data] = Field(
+        default_factory=dict,
+        description="Further held-out sets by name, e.g. the corpus that the model comes from: their metrics are "
+        "`<name>/loss`, ... beside `validation/loss`. What a set does not say is as in the stage's own data.",
+    )
+
+    @field_validator("also")
+    @classmethod
+    def _no_clash(cls, also: dict[str, Data]) -> dict[str, Data]:
+        for name in also:
+            if name in RESERVED:
+                raise ValueError(f"'{name}' is what other metrics are called; choose another name")
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"the name '{name}' must consist of letters, digits, - and _")
+        return also
 
     @property
     def name_of_metrics(self) -> str:
@@ -202,6 +226,11 @@ class Stage(Form):
     from_: str | None = Field(
         None, alias="from", description="Start from a folder, a hub id, or a source of the study."
     )
+    carry_on: bool = Field(
+        False,
+        description="Go on with the training of the stage before: its weights, its optimizer's moments and step count, "
+        "and one schedule over both budgets. `train` and `objective` are then as in the stage before.",
+    )
     surgery: list[Surgery] = Field(default_factory=list)
     tokenizer: Tokenizer | None = Field(None, description="Default: the tokenizer that came with the weights.")
     data: Data | None = None
@@ -210,10 +239,20 @@ class Stage(Form):
     budget: Budget | None = None
     evaluate: Evaluation = Field(default_factory=Evaluation)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, raw: Any) -> Any:
+        """Puts the stage's own data settings under those of its further held-out sets."""
+        return with_own_data(raw)
+
     @model_validator(mode="after")
     def _start(self) -> Stage:
         if self.init is not None and self.from_ is not None:
             raise ValueError("a stage starts either from 'init' (new weights) or 'from' (existing weights), not both")
+        if self.train.moments == "load" and (self.init is not None or self.surgery):
+            raise ValueError(
+                "train.moments: 'load' needs weights that were trained as they are (no 'init', no 'surgery')"
+            )
         return self
 
 
@@ -231,6 +270,8 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
             problems.append((place, f"'budget' is missing: one of {units} (or, in a study, compare.flops)"))
         elif stage.budget.unit == "share":
             problems.append(((*place, "budget", "share"), "'share' has a meaning only in a study with compare.flops"))
+        if stage.carry_on:
+            problems += [((*place, *steps), text) for steps, text in cannot_carry_on(stages, number)]
         if stage.init is not None and stage.tokenizer is None:
             problems.append((place, "a new model needs a 'tokenizer' ('train' a size or 'load' one)"))
     names = [stage.name for stage in stages]
@@ -242,12 +283,41 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
     return problems
 
 
+def cannot_carry_on(stages: list[Stage], number: int) -> list[tuple[tuple[str | int, ...], str]]:
+    """Why a stage cannot carry on the training of the one before, each reason with its place inside the stage."""
+    stage = stages[number]
+    if number == 0:
+        return [(("carry_on",), "there is no stage before the first one")]
+    before = stages[number - 1]
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for name, given in (("init", stage.init), ("from", stage.from_), ("surgery", stage.surgery)):
+        if given:
+            problems.append(((name,), "a stage that carries on trains the weights of the stage before; leave it out"))
+    if stage.tokenizer not in (None, before.tokenizer):
+        problems.append((("tokenizer",), "a stage that carries on has the tokenizer of the stage before; leave it out"))
+    if stage.objective != before.objective:
+        problems.append((("objective",), f"must be that of the stage before ({before.objective.name}) to carry on"))
+    for name in ("optimizer", "trainable", "schedule", "learning_rate"):
+        if getattr(stage.train, name) != getattr(before.train, name):
+            problems.append((("train", name), "must be as in the stage before to carry on; leave it out"))
+    if stage.budget is not None and before.budget is not None and stage.budget.unit != before.budget.unit:
+        text = f"must be in {before.budget.unit} as in the stage before to carry on, found {stage.budget.unit}"
+        problems.append((("budget",), text))
+    return problems
+
+
 class Recipe(Form):
     """A list of stages; each stage but the first goes on from the one before unless it says otherwise."""
 
     title: str = "recipe"
     seed: int = 0
     stages: Annotated[list[Stage], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: Any) -> Any:
+        """Puts the settings of the stage before under a stage that carries on."""
+        return filled_in(raw)
 
     @model_validator(mode="after")
     def _complete(self) -> Recipe:
@@ -314,9 +384,9 @@ class Study(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _share(cls, raw: Any) -> Any:
+    def _fill_in(cls, raw: Any) -> Any:
         """Puts `shared` under every stage before the stages are checked."""
-        return with_shared(raw)
+        return filled_in(raw)
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -391,20 +461,53 @@ class Study(Form):
         return sum(b.amount for b in budgets if b is not None)
 
 
-def with_shared(raw: Any) -> Any:
-    """A study's raw mapping with `shared` merged under every stage of its arms and sources."""
+def filled_in(raw: Any) -> Any:
+    """The raw mapping of a recipe or study with what its stages inherit written under each of them: what the study
+    shares, the training of the stage before where it is carried on, a stage's own data under its further held-out
+    sets."""
     if not isinstance(raw, Mapping) or not isinstance(raw.get("shared", {}), Mapping):
         return raw
     result = dict(raw)
+    if "stages" in raw:
+        result["stages"] = _filled_stages(raw["stages"], {})
     for group in ("sources", "arms"):
         if isinstance(raw.get(group), Mapping):
-            result[group] = {
-                name: [merge(raw.get("shared", {}), stage) if isinstance(stage, Mapping) else stage for stage in stages]
-                if isinstance(stages, list)
-                else stages
-                for name, stages in raw[group].items()
-            }
+            result[group] = {n: _filled_stages(stages, raw.get("shared", {})) for n, stages in raw[group].items()}
     return result
+
+
+def _filled_stages(stages: Any, shared: Mapping[str, Any]) -> Any:
+    if not isinstance(stages, list):
+        return stages
+    filled: list[Any] = []
+    for stage in stages:
+        if isinstance(stage, Mapping):
+            before = filled[-1] if filled else None
+            under = shared
+            if stage.get("carry_on") is True and isinstance(before, Mapping):
+                under = merge(shared, {key: before[key] for key in ("train", "objective") if key in before})
+            stage = with_own_data(merge(under, stage))
+        filled.append(stage)
+    return filled
+
+
+def with_own_data(stage: Any) -> Any:
+    """A stage's raw mapping with its `data` merged under every set of `evaluate.also`."""
+    if not isinstance(stage, Mapping):
+        return stage
+    data, evaluate = stage.get("data"), stage.get("evaluate")
+    if isinstance(data, Data):
+        data = data.model_dump(mode="json", by_alias=True)
+    if (
+        not isinstance(data, Mapping)
+        or not isinstance(evaluate, Mapping)
+        or not isinstance(evaluate.get("also"), Mapping)
+    ):
+        return stage
+    filled = {
+        name: merge(data, given) if isinstance(given, Mapping) else given for name, given in evaluate["also"].items()
+    }
+    return {**stage, "evaluate": {**evaluate, "also": filled}}
 
 
 # Keys of which a mapping has only one: the one on top removes the others below it.

@@ -378,17 +378,19 @@ def _totals(members: list[list[dict[str, Any]]]) -> dict[str, Any]:
 def _arm(members: list[Task], metric: str) -> dict[str, Any]:
     stages = [_stages(task) for task in members]
     curves = [_curve(task, metric) for task in members]
+    further = members[0].recipe.stages[-1].evaluate.also
     lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
     return _totals(stages) | {
         "reused_flops": [s[0]["reused_flops"] for s in stages],
         "final": [curve["values"][-1] for curve in curves],
-        "curve": {
-            "flops": [curve["flops"] for curve in curves],
-            "tokens": [curve["tokens"] for curve in curves],
-            "values": [curve["values"] for curve in curves],
-        },
+        "curve": _by_seed(curves),
+        "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},
         "lineage": lineage,
     }
+
+
+def _by_seed(curves: list[dict[str, list[float]]]) -> dict[str, list[list[float]]]:
+    return {key: [curve[key] for curve in curves] for key in ("flops", "tokens", "values")}
 
 
 def _curve(task: Task, metric: str) -> dict[str, list[float]]:
@@ -407,5 +409,5 @@ def _curve(task: Task, metric: str) -> dict[str, list[float]]:
             curve["values"].append(line[metric])
         before = {"flops": before["flops"] + facts["flops"], "tokens": before["tokens"] + facts["tokens"]}
     if not curve["values"]:
-        raise UserError(f"compare.metric: '{metric}' is not among what the evaluators of {task.title} measure")
+        raise UserError(f"the metric '{metric}' is not among what the evaluators of {task.title} measure")
     return curve

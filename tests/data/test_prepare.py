@@ -213,3 +213,17 @@ def test_a_tokenizer_without_an_end(tmp_path: Path) -> None:
         prepare(data_of(write(tmp_path / "a.jsonl", TEXTS)), bare)
     with pytest.raises(ModelError, match="no fast form"):
         prepare(data_of(tmp_path / "a.jsonl"), object())
+
+
+def test_the_validation_side_alone(tmp_path: Path, tokenizer: Any) -> None:
+    """The same held-out blocks as with both sides, under a key of their own, without tokenising the training side."""
+    data = data_of(write(tmp_path / "a.jsonl", TEXTS), write(tmp_path / "b.jsonl", [t + "!" for t in TEXTS[:30]]))
+    half = prepare(data, tokenizer, sides=("validation",), cache_dir=tmp_path / "cache")
+    both = prepare(data, tokenizer, cache_dir=tmp_path / "cache")
+    assert half.fingerprint != both.fingerprint
+    assert half.train == []
+    assert decoded(half, tokenizer, "validation") == decoded(both, tokenizer, "validation")
+    assert half.bytes_per_token == both.bytes_per_token
+    assert half.statistics["validation_tokens"] == both.statistics["validation_tokens"]
+    assert half.statistics["documents"] == both.statistics["validation_documents"]
+    assert not any(name.startswith("train") for name in half.statistics)

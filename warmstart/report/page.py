@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from warmstart.disk import write_whole
 from warmstart.errors import DataError
+from warmstart.evaluate.curves import forgetting
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
 from warmstart.report.lineage import lineage_sentences, lineage_svg
@@ -53,6 +54,7 @@ def render_study(results: Results, out: Path | str) -> Path:
             "<main>",
             section("Claim and verdict", _verdicts(results), "verdict"),
             section("Learning curves", _curves(results), "learning"),
+            section("What it did to other held-out data", _further(results), "further"),
             section("What it saved", _savings(results), "savings"),
             section("The numbers", _comparison(results), "numbers"),
             section("Where the weights came from", _lineage(lineages, results.seeds[0]), "lineage"),
@@ -62,6 +64,7 @@ def render_study(results: Results, out: Path | str) -> Path:
         ]
     )
     shown = {"curves": charts.curves_chart(results), "savings-chart": charts.savings_chart(results)}
+    shown |= {f"further-{k}": charts.curves_chart(results.about(name)) for k, name in enumerate(results.also)}
     return write_whole(Path(out), document(f"{results.title} · warmstart", body, shown))
 
 
@@ -167,6 +170,34 @@ def _curves(results: Results) -> str:
     ends = ", ".join(f"{row.arm} {row.final}" for row in table.rows(results))
     label = f"Line chart of {results.metric} against training FLOPs for each arm. Final values: {ends}."
     return chart("curves", label, caption, controls) + details("The curves as numbers", _curve_table(results))
+
+
+def _further(results: Results) -> str:
+    """Further held-out sets, e.g. the corpus that a model comes from: forgetting is the rise of the loss there."""
+    parts = []
+    for k, name in enumerate(results.also):
+        seen = results.about(name)
+        decimals = numbers.metric_decimals([v for arm in seen.arms.values() for v in arm.final])
+        rows = []
+        for arm, found in seen.arms.items():
+            rise = [
+                None if values[-1] is None or values[0] is None else forgetting([values[0], values[-1]])
+                for values in found.curve.values
+            ]
+            rows.append(
+                [
+                    escape(arm),
+                    numbers.mean_and_half([values[0] for values in found.curve.values], decimals),
+                    numbers.mean_and_half(found.final, decimals),
+                    numbers.mean_and_half(rise, decimals),
+                ]
+            )
+        caption = f"Loss on “{name}” at the beginning and the end, and its rise: what was forgotten (negative: gained)"
+        head = ["arm", "beginning", "end", "forgetting"]
+        label = f"Line chart of {name}/loss against training FLOPs for each arm."
+        parts.append(chart(f"further-{k}", label, f"{name}/loss (lower is better), the same runs on other data."))
+        parts.append(html_table(caption, head, rows))
+    return "".join(parts)
 
 
 def _curve_table(results: Results) -> str:

@@ -120,6 +120,11 @@ class Arm(Form):
         default_factory=list, description="What the models it started from cost to make; empty: nothing."
     )
     lineage: list[Lineage] = Field(default_factory=list, description="Where the weights came from, per seed.")
+    also: dict[str, Curve] = Field(
+        default_factory=dict,
+        exclude_if=lambda found: not found,
+        description="The losses on further held-out sets, by the set's name.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -213,6 +218,8 @@ class Results(Form):
             _count(f"{where}.curve.values", arm.curve.values, n)
             if arm.reused_flops:
                 _count(f"{where}.reused_flops", arm.reused_flops, n)
+            for name, curve in arm.also.items():
+                _count(f"{where}.also.{name}.values", curve.values, n)
             for seed in range(n):
                 _check_curve(f"{where}.curve", arm, seed)
         return self
@@ -231,6 +238,24 @@ class Results(Form):
         """The effects as they follow from the arms' curves."""
         found = verdict.effects(self.model_dump(mode="json", by_alias=True))
         return {name: Effect.model_validate(effect) for name, effect in found.items()}
+
+    def about(self, name: str) -> Results:
+        """The same study seen on a further held-out set: the arms that were measured on it, with those losses."""
+        arms = {
+            arm: found.model_copy(
+                update={"curve": found.also[name], "final": [values[-1] for values in found.also[name].values]}
+            )
+            for arm, found in self.arms.items()
+            if name in found.also
+        }
+        return self.model_copy(
+            update={"metric": f"{name}/loss", "better": "lower", "arms": arms, "effects": {}, "claim": None}
+        )
+
+    @property
+    def also(self) -> list[str]:
+        """The names of the further held-out sets that any arm was measured on."""
+        return list(dict.fromkeys(name for arm in self.arms.values() for name in arm.also))
 
     @property
     def remarks(self) -> list[str]:
