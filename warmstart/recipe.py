@@ -105,6 +105,11 @@ class Data(Form):
     begin_of_text: bool = Field(
         False, description="Put the begin-of-text token before each document where the tokenizer does not do so itself."
     )
+    end_of_text: bool = Field(
+        True,
+        description="Put the end-of-text token after each document where the tokenizer does not end it itself; without "
+        "it, a text that answers its context is the only target.",
+    )
     length: Annotated[int, Field(ge=8, description="Tokens per block.")] = 128
     packing: Packing = Field("concat", validate_default=True)
     documents: Literal["isolated", "joined"] = Field(

@@ -24,7 +24,7 @@ from warmstart.data.cache import cache_folder, digest, entry
 from warmstart.data.engine import BATCH_ROWS, Engine
 from warmstart.data.rows import RowsFile, from_bytes, read_rows, to_bytes, to_columns, to_table
 from warmstart.data.sources import Row, Source, raise_error
-from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names
+from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names, whole_texts
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class _Pass:
             with RowsFile(path) as file:
                 for columns in rows(number):
                     if final and size(columns) and "mark" not in columns:
-                        columns = {**columns, "mark": [mark_of(text) for text in columns["text"]]}
+                        columns = {**columns, "mark": [mark_of(text) for text in whole_texts(columns)]}
                     file.write(columns)
                     if self.notify and time.monotonic() - self._last_note > NOTE_SECONDS:
                         self._last_note = time.monotonic()

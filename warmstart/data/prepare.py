@@ -96,7 +96,7 @@ def prepare(
         ModelError: a tokenizer that cannot mark a document's end.
         UserError: the cache cannot be written.
     """
-    encoder = Encoder(tokenizer, begin=data.begin_of_text)
+    encoder = Encoder(tokenizer, begin=data.begin_of_text, end=data.end_of_text)
     decisive = [FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key]
     key = digest(*decisive) if tuple(sides) == SIDES else digest(*decisive, list(sides))
     folder = (cache_dir or cache_folder()) / "blocks" / key

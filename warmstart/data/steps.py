@@ -109,6 +109,13 @@ def column(columns: Columns, name: str) -> list[Any]:
     return columns[name]
 
 
+def whole_texts(columns: Columns) -> list[str]:
+    """Each row's text after the context that its source gave it (a question before its answer): what makes a row the
+    same as another, or belong to one side of the split."""
+    contexts = columns.get("context", [None] * size(columns))
+    return [(context or "") + text for context, text in zip(contexts, columns["text"], strict=True)]
+
+
 @dataclass
 class Outcome:
     """What a chain made of a batch: the rows, how many came and went at each step, and what was skipped."""
