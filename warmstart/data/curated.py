@@ -44,7 +44,7 @@ class Rows:
     Attributes:
         files: one Parquet file per source (see `warmstart/data/rows.py`).
         counts: `rows_read`, `rows_skipped` (rows that the source could not give, or that a step failed on), and
-            `in_<step>`, `out_<step>`, `skipped_<step>`.
+            `in_<step>`, `out_<step>`, `skipped_<step>`, and what steps counted (see `Counted`).
         names: what metrics call each source.
     """
 

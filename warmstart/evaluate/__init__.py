@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import nn
 
 from warmstart.errors import RecipeError
@@ -25,6 +26,7 @@ class Subject:
 
     Attributes:
         also: further held-out sets by name (`evaluate.also`); their metrics are called `<name>/...`.
+        start: the weights at the stage's beginning, on the CPU, where an evaluator needs them.
     """
 
     model: nn.Module
@@ -34,6 +36,7 @@ class Subject:
     seed: int
     precision: str = "fp32"
     also: dict[str, Prepared] = field(default_factory=dict)
+    start: dict[str, torch.Tensor] | None = None
 
 
 class Evaluator(Part, room="evaluate"):
@@ -43,6 +46,9 @@ class Evaluator(Part, room="evaluate"):
     """
 
     of_rows: ClassVar[bool] = False
+
+    needs_start: ClassVar[bool] = False
+    """Whether the weights at the stage's beginning must be kept for it (they stand in the stage's folder)."""
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
         raise RecipeError(f"the evaluator '{self.name}' measures rows: it needs a study with compare.at: no-training")
