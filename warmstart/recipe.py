@@ -362,7 +362,9 @@ class Compare(Form):
     metric: str = "validation/loss"
     better: Literal["lower", "higher"] = "lower"
     baseline: str
-    at: Literal["equal-flops"] = "equal-flops"
+    at: Literal["equal-flops", "no-training"] = Field(
+        "equal-flops", description="no-training: arms are ways to make rows, and evaluators measure the rows."
+    )
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
@@ -408,6 +410,11 @@ class Study(Form):
             if arm not in self.arms:
                 text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
                 problems.append((("compare", "arms", number), text))
+        if self.compare.at == "no-training":
+            problems += self._trained()
+            if problems:
+                raise Misfit(problems)
+            return self
         for group, members in (("arms", self.arms), ("sources", self.sources)):
             for name, stages in members.items():
                 if not stages:
@@ -435,6 +442,41 @@ class Study(Form):
             raise Misfit(problems)
         return self
 
+    def _trained(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """What has no place in a study without training, and what such a study lacks."""
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        if self.compare.flops is not None:
+            problems.append((("compare", "flops"), "without training there are no FLOPs"))
+        if self.sources:
+            problems.append((("sources",), "without training no model is started from"))
+        for name, stages in self.arms.items():
+            if len(stages) != 1:
+                problems.append((("arms", name), f"without training an arm is one stage, found {len(stages)}"))
+                continue
+            stage = stages[0]
+            for field in sorted(stage.model_fields_set - {"name", "data", "evaluate"}):
+                shown = "from" if field == "from_" else field
+                problems.append((("arms", name, 0, shown), "has no meaning in a study with compare.at: no-training"))
+            if stage.data is None:
+                problems.append((("arms", name, 0), "'data' is missing"))
+            for number, part in enumerate(stage.evaluate.evaluators):
+                if not part.of_rows:
+                    place = ("arms", name, 0, "evaluate", "evaluators", number)
+                    problems.append((place, f"'{part.name}' needs a model; without training rows are measured"))
+        return problems
+
+    def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
+        """Without training the seed is that of the draws in the curation."""
+        result = []
+        for stage in stages:
+            assert stage.data is not None
+            steps = [
+                part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part
+                for part in stage.data.curate
+            ]
+            result.append(stage.model_copy(update={"data": stage.data.model_copy(update={"curate": steps})}))
+        return result
+
     def _budgeted(self, stages: list[Stage]) -> list[Stage]:
         """Stages with `share` (or no budget at all: the rest) turned into FLOPs."""
         total = self.compare.flops
@@ -456,6 +498,9 @@ class Study(Form):
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         """The recipe of one arm at one seed; a `from` that names a source is left as it is."""
+        if self.compare.at == "no-training":
+            stages = self._drawn(self.arms[arm], seed)
+            return Recipe.model_construct(title=f"{self.title} · {arm}", seed=seed, stages=stages)
         return Recipe(title=f"{self.title} · {arm}", seed=seed, stages=self._budgeted(self.arms[arm]))
 
     def source_recipe(self, name: str, seed: int) -> Recipe:

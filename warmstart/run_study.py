@@ -93,16 +93,20 @@ def study(
     out = Path(out)
     chosen = _chosen_arms(study, arms)
     count = seeds or study.compare.seeds
-    tasks = plan(study, chosen, count, out)
-    jobs = jobs or _default_jobs(tasks)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "study.yaml", resolved(study))
-    _carry_out(tasks, jobs, resume, console, engine)
     from warmstart.report.page import render
     from warmstart.report.results import Results
     from warmstart.report.table import comparison_table
 
-    record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
+    if study.compare.at == "no-training":
+        from warmstart.run_data_study import measure
+
+        record = measure(study, chosen, count, slug=slug, scale=scale, console=console, engine=engine)
+    else:
+        tasks = plan(study, chosen, count, out)
+        _carry_out(tasks, jobs or _default_jobs(tasks), resume, console, engine)
+        record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
     record.save(out / "results.json")
     if results is not None:
         record.save(Path(results) / study.family / f"{slug}.json")

@@ -62,11 +62,6 @@ class RowStep(Part):
         """
         raise NotImplementedError
 
-    def key(self) -> Any:
-        """JSON values that change whenever the step could do something else: its settings, and digests of the files
-        that it reads beside the rows."""
-        return self.model_dump(mode="json")
-
     def stream(self) -> Stream | None:
         """The step as one pass over batches that come in order; `None` where `fit` must come first."""
         return None if self.fits else self.apply
