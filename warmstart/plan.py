@@ -91,6 +91,8 @@ def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]
 def _start(stage: Stage, number: int, sources: dict[str, list[Stage]]) -> str:
     if stage.init is not None:
         return f"a new {stage.init.like} model{_size(stage)}"
+    if stage.carry_on:
+        return "the stage before, carrying on its optimizer and its schedule"
     if stage.from_ is None:
         return "the stage before"
     if stage.from_ in sources:

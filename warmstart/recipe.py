@@ -161,6 +161,10 @@ class Training(Form):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimizer: Optimizer = Field("adamw", validate_default=True)
     schedule: Schedule = Field("cosine", validate_default=True)
+    moments: Literal["reset", "load"] = Field(
+        "reset",
+        description="The optimizer's moments at the start: fresh, or those that the run of the starting weights saved.",
+    )
     trainable: Trainable = Field("all", validate_default=True)
     save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
@@ -217,6 +221,11 @@ class Stage(Form):
     from_: str | None = Field(
         None, alias="from", description="Start from a folder, a hub id, or a source of the study."
     )
+    carry_on: bool = Field(
+        False,
+        description="Go on with the training of the stage before: its weights, its optimizer's moments and step count, "
+        "and one schedule over both budgets. `train` and `objective` are then as in the stage before.",
+    )
     surgery: list[Surgery] = Field(default_factory=list)
     tokenizer: Tokenizer | None = Field(None, description="Default: the tokenizer that came with the weights.")
     data: Data | None = None
@@ -235,6 +244,10 @@ class Stage(Form):
     def _start(self) -> Stage:
         if self.init is not None and self.from_ is not None:
             raise ValueError("a stage starts either from 'init' (new weights) or 'from' (existing weights), not both")
+        if self.train.moments == "load" and (self.init is not None or self.surgery):
+            raise ValueError(
+                "train.moments: 'load' needs weights that were trained as they are (no 'init', no 'surgery')"
+            )
         return self
 
 
@@ -252,6 +265,8 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
             problems.append((place, f"'budget' is missing: one of {units} (or, in a study, compare.flops)"))
         elif stage.budget.unit == "share":
             problems.append(((*place, "budget", "share"), "'share' has a meaning only in a study with compare.flops"))
+        if stage.carry_on:
+            problems += [((*place, *steps), text) for steps, text in cannot_carry_on(stages, number)]
         if stage.init is not None and stage.tokenizer is None:
             problems.append((place, "a new model needs a 'tokenizer' ('train' a size or 'load' one)"))
     names = [stage.name for stage in stages]
@@ -263,12 +278,41 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
     return problems
 
 
+def cannot_carry_on(stages: list[Stage], number: int) -> list[tuple[tuple[str | int, ...], str]]:
+    """Why a stage cannot carry on the training of the one before, each reason with its place inside the stage."""
+    stage = stages[number]
+    if number == 0:
+        return [(("carry_on",), "there is no stage before the first one")]
+    before = stages[number - 1]
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for name, given in (("init", stage.init), ("from", stage.from_), ("surgery", stage.surgery)):
+        if given:
+            problems.append(((name,), "a stage that carries on trains the weights of the stage before; leave it out"))
+    if stage.tokenizer not in (None, before.tokenizer):
+        problems.append((("tokenizer",), "a stage that carries on has the tokenizer of the stage before; leave it out"))
+    if stage.objective != before.objective:
+        problems.append((("objective",), f"must be that of the stage before ({before.objective.name}) to carry on"))
+    for name in ("optimizer", "trainable", "schedule", "learning_rate"):
+        if getattr(stage.train, name) != getattr(before.train, name):
+            problems.append((("train", name), "must be as in the stage before to carry on; leave it out"))
+    if stage.budget is not None and before.budget is not None and stage.budget.unit != before.budget.unit:
+        text = f"must be in {before.budget.unit} as in the stage before to carry on, found {stage.budget.unit}"
+        problems.append((("budget",), text))
+    return problems
+
+
 class Recipe(Form):
     """A list of stages; each stage but the first goes on from the one before unless it says otherwise."""
 
     title: str = "recipe"
     seed: int = 0
     stages: Annotated[list[Stage], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: Any) -> Any:
+        """Puts the settings of the stage before under a stage that carries on."""
+        return filled_in(raw)
 
     @model_validator(mode="after")
     def _complete(self) -> Recipe:
@@ -414,7 +458,8 @@ class Study(Form):
 
 def filled_in(raw: Any) -> Any:
     """The raw mapping of a recipe or study with what its stages inherit written under each of them: what the study
-    shares, and a stage's own data under its further held-out sets."""
+    shares, the training of the stage before where it is carried on, a stage's own data under its further held-out
+    sets."""
     if not isinstance(raw, Mapping) or not isinstance(raw.get("shared", {}), Mapping):
         return raw
     result = dict(raw)
@@ -429,7 +474,16 @@ def filled_in(raw: Any) -> Any:
 def _filled_stages(stages: Any, shared: Mapping[str, Any]) -> Any:
     if not isinstance(stages, list):
         return stages
-    return [with_own_data(merge(shared, stage)) if isinstance(stage, Mapping) else stage for stage in stages]
+    filled: list[Any] = []
+    for stage in stages:
+        if isinstance(stage, Mapping):
+            before = filled[-1] if filled else None
+            under = shared
+            if stage.get("carry_on") is True and isinstance(before, Mapping):
+                under = merge(shared, {key: before[key] for key in ("train", "objective") if key in before})
+            stage = with_own_data(merge(under, stage))
+        filled.append(stage)
+    return filled
 
 
 def with_own_data(stage: Any) -> Any:

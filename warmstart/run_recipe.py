@@ -39,6 +39,7 @@ from warmstart.randomness import derive_seed
 from warmstart.recipe import Recipe, Stage
 from warmstart.recipe_file import resolved
 from warmstart.surgery.check import compare
+from warmstart.train.chain import chain_of
 from warmstart.train.compute import peak_memory_bytes
 from warmstart.train.loop import Training
 from warmstart.train.precision import resolve_device
@@ -153,7 +154,7 @@ def _run_stage(
     head = stage.objective.head
     processes = PartialState()
     with processes.main_process_first():
-        if stage.tokenizer is not None:
+        if stage.tokenizer is not None and not stage.carry_on:
             tokenizer = tokenizer_for(stage.tokenizer, stage.data, head, engine=engine)
         else:
             assert start is not None
@@ -196,6 +197,8 @@ def _run_stage(
         folder=folder,
         reporter=reporter,
         also=also,
+        chain=chain_of(recipe.stages, number),
+        earlier=_earlier_state(stage, start),
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model))
@@ -239,6 +242,18 @@ def _run_stage(
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+
+
+def _earlier_state(stage: Stage, start: str | None) -> Path | None:
+    """Where the moments are that this stage goes on with; every finished stage keeps its state beside its model."""
+    if start is None or not (stage.carry_on or stage.train.moments == "load"):
+        return None
+    state = Path(start).parent / "state"
+    if not state.is_dir():
+        raise StateError(
+            f"train.moments: '{start}' has no saved state beside it; 'load' needs the model folder of a run"
+        )
+    return state
 
 
 def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:
