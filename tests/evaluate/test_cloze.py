@@ -92,7 +92,7 @@ def test_scores_are_sums_of_log_probabilities() -> None:
     model.eval()
     for item in range(3):
         for choice in range(2):
-            chances = torch.log_softmax(model(candidates[item, choice][None]).logits[0], dim=-1)
+            chances = torch.log_softmax(model(candidates[item, choice][None]).logits[0], dim=-1).detach()
             expected = sum(float(chances[t - 1, candidates[item, choice, t]]) for t in (4, 5, 6))
             assert float(scores[item, choice]) == pytest.approx(expected, abs=1e-5)
 

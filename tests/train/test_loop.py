@@ -163,6 +163,17 @@ def test_it_learns(tmp_path: Path) -> None:
     assert loop.run()["validation/loss"] < before - 1.0
 
 
+def test_a_loaded_model_trains_with_its_dropout_like_a_new_one(tmp_path: Path) -> None:
+    loop = training(tmp_path)
+    loop.model.save_pretrained(tmp_path / "saved")
+    loaded = type(loop.model).from_pretrained(tmp_path / "saved")
+    assert not loaded.training
+    again = Training(loaded, loop.tokenizer, loop.stage, loop.data, seed=7, number=0, folder=tmp_path / "again")
+    loop.step()
+    again.step()
+    assert torch.equal(weights(loop.model), weights(again.model))
+
+
 def test_a_block_without_a_target_is_harmless(tmp_path: Path) -> None:
     """A block may hold nothing but context (the end of a long header): the normaliser counts the step's targets, so it
     weighs nothing, alone in its micro-batch too."""
@@ -182,14 +193,3 @@ def test_a_block_without_a_target_is_harmless(tmp_path: Path) -> None:
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-5, atol=1e-7)
     assert found[2][0] == 0.0
     assert not found[2][1].any()
-
-
-def test_a_loaded_model_trains_with_its_dropout_like_a_new_one(tmp_path: Path) -> None:
-    loop = training(tmp_path)
-    loop.model.save_pretrained(tmp_path / "saved")
-    loaded = type(loop.model).from_pretrained(tmp_path / "saved")
-    assert not loaded.training
-    again = Training(loaded, loop.tokenizer, loop.stage, loop.data, seed=7, number=0, folder=tmp_path / "again")
-    loop.step()
-    again.step()
-    assert torch.equal(weights(loop.model), weights(again.model))

@@ -44,7 +44,7 @@ class Rows:
     Attributes:
         files: one Parquet file per source (see `warmstart/data/rows.py`).
         counts: `rows_read`, `rows_skipped` (rows that the source could not give, or that a step failed on), and
-            `in_<step>`, `out_<step>`, `skipped_<step>`.
+            `in_<step>`, `out_<step>`, `skipped_<step>`, and what steps counted (see `Counted`).
         names: what metrics call each source.
     """
 
@@ -100,7 +100,7 @@ def curation_key(data: Data) -> str:
     return digest(
         FORMAT,
         [[source.label, source.fingerprint()] for source in data.sources],
-        [part.model_dump(mode="json") for part in data.curate],
+        [part.key() for part in data.curate],
         data.on_error,
         data.max_documents,
     )
@@ -108,7 +108,7 @@ def curation_key(data: Data) -> str:
 
 def rewriting_key(data: Data) -> str:
     """A digest of everything that decides the rows after curation and rewriting."""
-    return digest(curation_key(data), [part.model_dump(mode="json") for part in data.rewrite])
+    return digest(curation_key(data), [part.key() for part in data.rewrite])
 
 
 def mark_of(text: str) -> int:

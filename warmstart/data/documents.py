@@ -63,6 +63,8 @@ def all_documents(
             if name.startswith("in_"):
                 step = name.removeprefix("in_")
                 counts[f"dropped_{step}"] += rows.counts[name] - rows.counts[f"out_{step}"]
+            elif not name.startswith(("out_", "skipped_", "rows_")):
+                counts[name] += rows.counts[name]
     yield from _documents(rows, data.split.validation, data.split.train)
 
 

@@ -83,11 +83,11 @@ def keep_probability(ids: Sequence[int], probabilities: np.ndarray | Sequence[fl
     for number in ids:
         if not 0 <= number < len(probabilities):
             raise DataError(f"there is no metadata entry {number}: ids go from 0 to {len(probabilities) - 1}")
-    return _either([float(probabilities[number]) for number in ids])
+    return either([float(probabilities[number]) for number in ids])
 
 
-def _either(probabilities: Sequence[float]) -> float:
-    """The probability that one of independent events happens."""
+def either(probabilities: Sequence[float]) -> float:
+    """The probability that at least one of independent events happens; 0 where there is none."""
     if any(p >= 1.0 for p in probabilities):
         return 1.0
     return -math.expm1(math.fsum(math.log1p(-p) for p in probabilities)) if probabilities else 0.0
