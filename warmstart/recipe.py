@@ -77,11 +77,15 @@ class Tokenizer(Form):
 
 
 class Split(Form):
-    """Which documents are held out. By the hash of the document's text: no document is on both sides."""
+    """Which documents are held out. By the hash of the document's text (or of a column's value): no document is on both
+    sides."""
 
     validation: Annotated[float, Field(gt=0, lt=1, description="Share of the documents held out.")] = 0.05
     train: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
         (0.0, 1.0), description="The part of the training side that is read; disjoint parts share no document."
+    )
+    by: str | None = Field(
+        None, description="A column: rows with the same value stay together (a book, a project); default: the text."
     )
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warmstart.data.batch import Block, Packing, Tokens
@@ -46,6 +46,7 @@ def check_block(block: Block, documents: list[Tokens], length: int) -> dict[int,
     return found
 
 
+@settings(deadline=None)
 @given(sizes=shapes, length=st.integers(1, 16))
 def test_complete_begins_every_block_with_a_document_and_ends_it_full(
     sizes: list[tuple[int, int]], length: int
@@ -66,6 +67,7 @@ def test_complete_begins_every_block_with_a_document_and_ends_it_full(
     assert sum(len(document) for document in documents[last + 1 :]) < length
 
 
+@settings(deadline=None)
 @given(sizes=shapes, length=st.integers(1, 16), window=st.integers(1, 5))
 def test_best_fit_cuts_only_what_is_longer_than_a_block(sizes: list[tuple[int, int]], length: int, window: int) -> None:
     documents = documents_of(sizes)
@@ -83,6 +85,7 @@ def test_best_fit_cuts_only_what_is_longer_than_a_block(sizes: list[tuple[int, i
     assert all(pieces[number] == -(-len(document) // length) for number, document in enumerate(documents))
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(0, 20), max_size=60))
 def test_best_fit_decreasing_never_overfills_and_wastes_little(lengths: list[int]) -> None:
     bins = best_fit_decreasing(lengths, 20)

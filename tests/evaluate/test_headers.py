@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from corpora import GivenRows
+from torch import nn
 
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.errors import DataError, ModelError
@@ -128,7 +124,7 @@ def test_the_gap_of_a_model_that_knows_what_it_does(tokenizer: Any) -> None:
 
 
 def test_the_three_losses_are_of_the_same_tokens(tokenizer: Any) -> None:
-    """A model that gives every token the same chance has gaps of 0 to the bit, also where headers crowd documents out."""
+    """A model that gives every token the same chance has gaps of exactly 0, also where headers crowd documents out."""
     uniform = Header(290)
     uniform.forward = lambda input_ids, use_cache: SimpleNamespace(  # type: ignore[method-assign, assignment]
         logits=torch.zeros(*input_ids.shape, 290)

@@ -3,7 +3,8 @@
 The side of a document depends on its text alone (white space normalised, before any rewriting), not on the order of
 reading or on its source: the same text is never on both sides, and a corpus that grows keeps the sides of its old
 documents. In the same way `split.train: [from, to]` gives a stage a part of the training side; stages with disjoint
-parts share no document.
+parts share no document. With `split.by: column` the side depends on that column's value instead, so that what belongs
+together (the chapters of a book, the packages of one project) stays together.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Does a header steer what a model writes? Texts are sampled after each of some headers, and a naive-Bayes classifier of
-the held-out documents says which header a text looks like.
+"""Does a header steer what a model writes? Texts are sampled after each of some headers, and a naive-Bayes classifier
+of the held-out documents says which header a text looks like.
 
 The classifier knows the documents' tokens alone, not the headers, and is no part of the model: a model that ignores
 headers is at chance, 1 / headers. The classifier's own accuracy on real documents is the most that can be expected, and

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from corpora import GivenRows
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from corpora import GivenRows
 
 from warmstart.data.curated import rewritten
 from warmstart.data.engine import Engine
@@ -147,6 +144,7 @@ def test_a_header_that_is_a_target_is_part_of_the_text() -> None:
     assert "context" not in changed
 
 
+@settings(deadline=None)
 @given(hosts=st.lists(st.sampled_from("abcdef"), min_size=2, max_size=40), min_count=st.integers(1, 3))
 def test_a_shuffled_header_is_always_another_rows(hosts: list[str], min_count: int) -> None:
     columns = columns_of(list(hosts))
