@@ -25,6 +25,7 @@ from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
+from warmstart.train.layout import Layout
 from warmstart.train.optimizers import Optimizer
 from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
@@ -156,6 +157,11 @@ class Training(Form):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast where the hardware computes it natively, fp32 elsewhere."
     )
+    layout: Layout = Field(
+        "padded",
+        description="padded: every row as long as a block; bucketed: rows of similar length together, padded to the "
+        "longest; unpadded: real tokens only. The last two compute less where blocks have padding.",
+    )
     compile: bool = Field(False, description="Use torch.compile.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimizer: Optimizer = Field("adamw", validate_default=True)
@@ -173,6 +179,8 @@ class Training(Form):
     def _divides(self) -> Training:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.compile and self.layout != "padded":
+            raise ValueError(f"compile needs steps of one shape; layout '{self.layout}' has none: use 'padded'")
         return self
 
 
@@ -209,6 +217,10 @@ class Stage(Form):
     def _start(self) -> Stage:
         if self.init is not None and self.from_ is not None:
             raise ValueError("a stage starts either from 'init' (new weights) or 'from' (existing weights), not both")
+        if self.train.layout not in self.objective.layouts:
+            allowed = ", ".join(self.objective.layouts)
+            found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
+            raise Misfit([(("train", "layout"), found)])
         return self
 
 

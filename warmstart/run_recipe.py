@@ -214,6 +214,7 @@ def _run_stage(
         "folder": folder.name,
         "steps": training.counts.step,
         "tokens": training.counts.tokens,
+        "real_tokens": training.counts.real_tokens,
         "flops": training.counts.flops,
         "seconds": training.counts.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -226,7 +227,7 @@ def _run_stage(
         "surgery": changes,
         "data": {"fingerprint": data.fingerprint, "statistics": data.statistics},
     }
-    shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "flops", "weights")} | values
+    shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "real_tokens", "flops", "weights")} | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
