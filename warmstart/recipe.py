@@ -26,6 +26,7 @@ from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
+from warmstart.train.layout import Layout
 from warmstart.train.optimizers import Optimizer
 from warmstart.train.probe import Probe
 from warmstart.train.schedules import Schedule
@@ -174,6 +175,11 @@ class Training(Form):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast where the hardware computes it natively, fp32 elsewhere."
     )
+    layout: Layout = Field(
+        "padded",
+        description="padded: every row as long as a block; bucketed: rows of similar length together, padded to the "
+        "longest; unpadded: real tokens only. The last two compute less where blocks have padding.",
+    )
     compile: bool = Field(False, description="Use torch.compile.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimizer: Optimizer = Field("adamw", validate_default=True)
@@ -195,6 +201,8 @@ class Training(Form):
     def _divides(self) -> Training:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.compile and self.layout != "padded":
+            raise ValueError(f"compile needs steps of one shape; layout '{self.layout}' has none: use 'padded'")
         return self
 
 
@@ -265,6 +273,10 @@ class Stage(Form):
             raise ValueError(
                 "train.moments: 'load' needs weights that were trained as they are (no 'init', no 'surgery')"
             )
+        if self.train.layout not in self.objective.layouts:
+            allowed = ", ".join(self.objective.layouts)
+            found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
+            raise Misfit([(("train", "layout"), found)])
         return self
 
 

@@ -234,6 +234,7 @@ def _run_stage(
         "folder": folder.name,
         "steps": training.counts.step,
         "tokens": training.counts.tokens,
+        "real_tokens": training.counts.real_tokens,
         "flops": training.counts.flops,
         "seconds": training.counts.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -254,7 +255,8 @@ def _run_stage(
             if f"{name}/loss" in training.first_values and f"{name}/loss" in values
         },
     }
-    shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "flops", "weights")} | settled.shown() | values
+    counted = ("parameters", "steps", "tokens", "real_tokens", "flops", "weights")
+    shown = {k: facts[k] for k in counted} | settled.shown() | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
