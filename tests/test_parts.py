@@ -19,6 +19,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
     ("sources", "files"): {"path": "corpus/*.txt"},
     ("sources", "hugging-face"): {"path": "owner/name"},
+    ("sources", "corpus"): {"name": "brown"},
 }
 ALL = [
     (room, name)
