@@ -69,10 +69,20 @@ def _study(study: Study) -> Iterator[str]:
             yield from _stage(stage, recipe.stage_name(number), number, study.sources)
 
 
+def _rows(stage: Stage) -> Iterator[str]:
+    """A stage that makes rows and trains nothing."""
+    assert stage.data is not None
+    yield f"    data         {' + '.join(words(source) for source in stage.data.sources)}"
+    yield f"    curation     {', '.join(words(step) for step in stage.data.curate) or 'none'}"
+    yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
+
+
 def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]) -> Iterator[str]:
     assert stage.data is not None
-    assert stage.budget is not None
     yield f"  {name}"
+    if stage.budget is None:
+        yield from _rows(stage)
+        return
     yield f"    starts from  {_start(stage, number, sources)}"
     for position, surgery in enumerate(stage.surgery):
         yield f"    surgery      {words(surgery)}{_promise(stage, position, sources)}"

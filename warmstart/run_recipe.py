@@ -23,6 +23,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.disk import write_whole
 from warmstart.errors import DataError, ModelError, StateError, UserError
@@ -68,12 +69,14 @@ def run(
     console: Console | None = None,
     reporter: Reporter | None = None,
     accept_changed_data: bool = False,
+    engine: Engine | None = None,
 ) -> RunResult:
     """Carries out a recipe in the folder `out`. Finished stages are kept; an unfinished one goes on where it was.
 
     Args:
         resume: False starts again from nothing (what `out` holds of this run is removed).
         accept_changed_data: resume although the data changed since the state was saved.
+        engine: where the row steps run (this process, several, Ray); it changes the time they take and nothing else.
 
     Raises:
         UserError: whatever the user can mend (a bad recipe, other data or another recipe in `out`, a full disk, ...).
@@ -100,7 +103,7 @@ def run(
             if not (folder / "stage.json").is_file():
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
-                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data)
+                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data, engine)
                 if processes.is_main_process:
                     lineage.save(out / "lineage.json")
                     _finish_stage(folder)
@@ -144,6 +147,7 @@ def _run_stage(
     text: str,
     reporter: Reporter,
     accept_changed_data: bool,
+    engine: Engine | None,
 ) -> None:
     stage = recipe.stages[number]
     assert stage.data is not None
@@ -153,12 +157,12 @@ def _run_stage(
     processes = PartialState()
     with processes.main_process_first():
         if stage.tokenizer is not None and not stage.carry_on:
-            tokenizer = tokenizer_for(stage.tokenizer, stage.data, head)
+            tokenizer = tokenizer_for(stage.tokenizer, stage.data, head, engine=engine)
         else:
             assert start is not None
             tokenizer = load_tokenizer(start)
-        data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line))
-        also = _further_sets(stage, tokenizer, reporter)
+        data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line), engine=engine)
+        also = _further_sets(stage, tokenizer, reporter, engine)
     reporter.event("note", text=_data_line(data))
     model, start_id = _starting_model(recipe, stage, start, tokenizer, data, lineage, f"{folder.name} start")
     check_fits(tokenizer, model.config)
@@ -230,6 +234,7 @@ def _run_stage(
         "folder": folder.name,
         "steps": training.counts.step,
         "tokens": training.counts.tokens,
+        "real_tokens": training.counts.real_tokens,
         "flops": training.counts.flops,
         "seconds": training.counts.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -250,7 +255,8 @@ def _run_stage(
             if f"{name}/loss" in training.first_values and f"{name}/loss" in values
         },
     }
-    shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "flops", "weights")} | settled.shown() | values
+    counted = ("parameters", "steps", "tokens", "real_tokens", "flops", "weights")
+    shown = {k: facts[k] for k in counted} | settled.shown() | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
@@ -268,13 +274,17 @@ def _earlier_state(stage: Stage, start: str | None) -> Path | None:
     return state
 
 
-def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter) -> dict[str, Prepared]:
+def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:
     """The held-out sides of `evaluate.also`."""
     found = {}
     for name, data in stage.evaluate.also.items():
         try:
             found[name] = prepare(
-                data, tokenizer, notify=lambda line: reporter.event("note", text=line), sides=("validation",)
+                data,
+                tokenizer,
+                notify=lambda line: reporter.event("note", text=line),
+                engine=engine,
+                sides=("validation",),
             )
         except DataError as error:
             raise DataError(f"evaluate.also.{name}: {error}") from error

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
 from warmstart.recipe import Recipe, Study
@@ -69,6 +70,7 @@ def study(
     resume: bool = True,
     results: Path | str | None = None,
     console: Console | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Carries a study out in the folder `out` and returns its results.
 
@@ -78,6 +80,7 @@ def study(
         jobs: runs at a time; default: one per core on a CPU, one on an accelerator.
         resume: False starts again from nothing.
         results: also write the results to `results/<family>/<slug>.json` below this folder.
+        engine: where the row steps run.
 
     Returns:
         The results as they are written to `out/results.json`.
@@ -90,16 +93,20 @@ def study(
     out = Path(out)
     chosen = _chosen_arms(study, arms)
     count = seeds or study.compare.seeds
-    tasks = plan(study, chosen, count, out)
-    jobs = jobs or _default_jobs(tasks)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "study.yaml", resolved(study))
-    _carry_out(tasks, jobs, resume, console)
     from warmstart.report.page import render
     from warmstart.report.results import Results
     from warmstart.report.table import comparison_table
 
-    record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
+    if study.compare.at == "no-training":
+        from warmstart.run_data_study import measure
+
+        record = measure(study, chosen, count, slug=slug, scale=scale, console=console, engine=engine)
+    else:
+        tasks = plan(study, chosen, count, out)
+        _carry_out(tasks, jobs or _default_jobs(tasks), resume, console, engine)
+        record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
     record.save(out / "results.json")
     if results is not None:
         record.save(Path(results) / study.family / f"{slug}.json")
@@ -168,7 +175,13 @@ class _QueueReporter(Reporter):
 
 
 def _work(
-    recipe: dict[str, Any], folder: str, resume: bool, threads: int, queue: Any, key: tuple[str, str, int]
+    recipe: dict[str, Any],
+    folder: str,
+    resume: bool,
+    threads: int,
+    queue: Any,
+    key: tuple[str, str, int],
+    engine: Engine | None,
 ) -> None:
     """One run in a process of its own."""
     # A terminal sends Ctrl-C to its whole process group; a run that heard it there and again from the study would take
@@ -181,7 +194,7 @@ def _work(
     if threads:
         torch.set_num_threads(threads)
     try:
-        run(Recipe.model_validate(recipe), folder, resume=resume, reporter=_QueueReporter(queue, key))
+        run(Recipe.model_validate(recipe), folder, resume=resume, reporter=_QueueReporter(queue, key), engine=engine)
     except (Interrupted, KeyboardInterrupt) as error:
         queue.put((key, "interrupted", {"text": str(error)}))
     except UserError as error:
@@ -192,7 +205,7 @@ def _work(
         queue.put((key, "finished", {}))
 
 
-def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> None:
+def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console, engine: Engine | None) -> None:
     """Runs every task that is not finished, `jobs` at a time; sources before the arms that need them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warmstart.run_recipe"])
@@ -220,7 +233,7 @@ def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> 
                                 key = (task.group, task.name, task.seed)
                                 raw = task.recipe.model_dump(mode="json", by_alias=True)
                                 process = context.Process(
-                                    target=_work, args=(raw, str(task.folder), resume, threads, queue, key)
+                                    target=_work, args=(raw, str(task.folder), resume, threads, queue, key, engine)
                                 )
                                 process.start()
                                 running[key], task.state = process, "running"

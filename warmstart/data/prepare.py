@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from warmstart.data.batch import Tokens
+from warmstart.data.batch import Block, Tokens
 from warmstart.data.batch.blocks import Blocks, write_blocks
 from warmstart.data.batch.encode import Encoder
 from warmstart.data.cache import cache_folder, digest, entry
-from warmstart.data.curated import FORMAT
+from warmstart.data.curated import FORMAT, SHOWN_SKIPS
 from warmstart.data.documents import Document, all_documents, all_held_out, documents, documents_key, names
 from warmstart.data.engine import Engine
 from warmstart.data.steps import step_names
@@ -35,7 +35,7 @@ __all__ = ["Prepared", "documents", "prepare"]
 
 SIDES = ("train", "validation")
 BATCH_DOCUMENTS = 256
-BATCH_CHARACTERS = 2**20
+BATCH_CHARACTERS = 2**18  # a tokenizer needs about 150 bytes for each token while it works
 NOTE_SECONDS = 10.0
 FACTS = np.dtype([("length", np.int64), ("context", np.int32), ("score", np.float32)])
 
@@ -50,8 +50,10 @@ class Prepared:
         source_names: what metrics call each source.
         fingerprint: changes with the documents, the settings, the tokenizer, or the library's format.
         statistics: whole numbers: documents, dropped_<curation step>, rows_skipped, train_documents,
-            validation_documents, train_tokens, validation_tokens, bytes (UTF-8, both sides).
-        bytes_per_token: of the validation side; turns nats per token into bits per byte.
+            validation_documents, train_tokens, validation_tokens, of those how many are context
+            (train_context_tokens, ...) and how many the packing put into blocks (train_packed_tokens,
+            train_packed_context_tokens, ...), bytes (UTF-8, both sides, without contexts).
+        bytes_per_token: of the validation side, context left aside; turns nats per token into bits per byte.
     """
 
     train: list[Blocks]
@@ -94,7 +96,7 @@ def prepare(
         ModelError: a tokenizer that cannot mark a document's end.
         UserError: the cache cannot be written.
     """
-    encoder = Encoder(tokenizer, begin=data.begin_of_text)
+    encoder = Encoder(tokenizer, begin=data.begin_of_text, end=data.end_of_text)
     decisive = [FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key]
     key = digest(*decisive) if tuple(sides) == SIDES else digest(*decisive, list(sides))
     folder = (cache_dir or cache_folder()) / "blocks" / key
@@ -152,14 +154,23 @@ def _make(
     for (side, number), spool in spools.items():
         packed = data.packing.pack(spool.read(), data.length, encoder.padding)
         name = folder / f"{side}-{number}"
-        blocks[side, number] = write_blocks(name, packed, data.length, encoder.vocabulary, spool.scores())
+        counted = _counted(packed, counts, side)
+        blocks[side, number] = write_blocks(name, counted, data.length, encoder.vocabulary, spool.scores())
         spool.remove()
     _check_blocks(data, blocks, counts, sides)
-    tokens = counts["validation_tokens"]
+    tokens = counts["validation_tokens"] - counts["validation_context_tokens"]
     shown = [name for name in counts if "bytes" not in name and "-" not in name]
     statistics = {name: counts[name] for name in shown}
     statistics["bytes"] = counts["train_bytes"] + counts["validation_bytes"]
     return {"statistics": statistics, "bytes_per_token": counts["validation_bytes"] / tokens}
+
+
+def _counted(packed: Iterator[Block], counts: Counter[str], side: str) -> Iterator[Block]:
+    """The same blocks. Counts the tokens that are in them: a packing may drop some."""
+    for block in packed:
+        counts[f"{side}_packed_tokens"] += int((block.documents >= 0).sum())
+        counts[f"{side}_packed_context_tokens"] += int(block.context.sum())
+        yield block
 
 
 def _tokenise(
@@ -179,12 +190,22 @@ def _tokenise(
         *(f"{side}_documents" for side in sides),
         *(f"{side}_tokens" for side in sides),
         *(f"{side}_context_tokens" for side in sides),
+        *(f"{side}_packed_tokens" for side in sides),
+        *(f"{side}_packed_context_tokens" for side in sides),
     ]
     counts.update(dict.fromkeys(names_of_counts, 0))
     last = time.monotonic()
     for batch in _batches(found):
         tokens = encoder([document.text for document in batch], [document.context for document in batch])
         for document, ids in zip(batch, tokens, strict=True):
+            if ids.context >= data.length:
+                error = _no_room(data, document, ids)
+                if data.on_error == "raise":
+                    raise error
+                counts["rows_skipped"] += 1
+                if notify and counts["rows_skipped"] <= SHOWN_SKIPS:
+                    notify(f"warning: skipped: {error}")
+                continue
             side = SIDES[document.held_out]
             spools[side, document.source].write(ids, document.score)
             counts["documents"] += 1
@@ -197,6 +218,14 @@ def _tokenise(
             last = time.monotonic()
             size = (counts["train_bytes"] + counts["validation_bytes"]) / 1e6
             notify(f"tokenised {counts['documents']:,} documents, {size:,.0f} MB")
+
+
+def _no_room(data: Data, document: Document, ids: Tokens) -> DataError:
+    return DataError(
+        f"source '{names(data)[document.source]}': the context {document.context[:60]!r} before the text "
+        f"{document.text[:40]!r} takes {ids.context} tokens, which leaves no room for the text in a block of "
+        f"data.length {data.length}; shorten it or raise data.length"
+    )
 
 
 def _batches(found: Iterator[Document]) -> Iterator[list[Document]]:

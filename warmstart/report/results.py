@@ -116,6 +116,9 @@ class Arm(Form):
     parameters: int | None = None
     final: list[Measured]
     curve: Curve
+    measured: dict[str, list[Measured]] = Field(
+        default_factory=dict, description="Everything else that was measured of the rows, in a study without training."
+    )
     reused_flops: list[Amount] = Field(
         default_factory=list, description="What the models it started from cost to make; empty: nothing."
     )
@@ -221,6 +224,8 @@ class Results(Form):
             _count(f"{where}.flops", arm.flops, n)
             _count(f"{where}.final", arm.final, n)
             _count(f"{where}.curve.values", arm.curve.values, n)
+            for name, values in arm.measured.items():
+                _count(f"{where}.measured.{name}", values, n)
             if arm.reused_flops:
                 _count(f"{where}.reused_flops", arm.reused_flops, n)
             if arm.trial_flops:
@@ -258,6 +263,11 @@ class Results(Form):
         return self.model_copy(
             update={"metric": f"{name}/loss", "better": "lower", "arms": arms, "effects": {}, "claim": None}
         )
+
+    @property
+    def trained(self) -> bool:
+        """Whether any arm spent FLOPs; without training there are no savings and no curves."""
+        return any(flops > 0 for arm in self.arms.values() for flops in arm.flops)
 
     @property
     def also(self) -> list[str]:

@@ -25,7 +25,7 @@ from warmstart.errors import UserError
 from warmstart.objectives import Batch, Loss
 from warmstart.randomness import derive_seed
 from warmstart.train.compute import FlopMeter, Key, batch_key
-from warmstart.train.loop import Training, tokens_of
+from warmstart.train.loop import Training
 from warmstart.train.precision import autocast
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Trials:
         loop = self._training(1, None, 1.0, None)
         batch = loop.collate(loop.next_rows())
         choice = loop.settings.trainable.choose(0, 0, loop.model)
-        each = float(tokens_of(batch)) if budget.unit == "tokens" else loop.cost(batch, choice)
+        each = float(loop.tokens_of(batch)) if budget.unit == "tokens" else loop.cost(batch, choice)
         return int(budget.amount / max(each, 1.0))
 
     def _training(
