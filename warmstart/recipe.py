@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
@@ -26,7 +26,9 @@ from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
+from warmstart.train.layout import Layout
 from warmstart.train.optimizers import Optimizer
+from warmstart.train.probe import Probe
 from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
 
@@ -108,6 +110,11 @@ class Data(Form):
     begin_of_text: bool = Field(
         False, description="Put the begin-of-text token before each document where the tokenizer does not do so itself."
     )
+    end_of_text: bool = Field(
+        True,
+        description="Put the end-of-text token after each document where the tokenizer does not end it itself; without "
+        "it, a text that answers its context is the only target.",
+    )
     length: Annotated[int, Field(ge=8, description="Tokens per block.")] = 128
     packing: Packing = Field("concat", validate_default=True)
     documents: Literal["isolated", "joined"] = Field(
@@ -151,15 +158,27 @@ class Budget(Form):
         return float(getattr(self, self.unit))
 
 
+def _probe(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
 class Training(Form):
     """The training settings of a stage."""
 
-    learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")] = 1e-3
+    learning_rate: Annotated[
+        Annotated[float, Tag("number"), Field(gt=0)] | Annotated[Probe, BeforeValidator(_probe), Tag("probe")],
+        Discriminator(lambda value: "probe" if isinstance(value, str | Mapping | Probe) else "number"),
+    ] = Field(1e-3, description="Peak learning rate; `probe`: measure it before the stage trains.")
     batch_size: Positive = Field(32, description="Blocks per optimizer step, over all processes.")
     accumulate: Positive = Field(1, description="Micro-batches per step; batch_size must be divisible by it.")
     clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="Largest norm of the gradient.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast where the hardware computes it natively, fp32 elsewhere."
+    )
+    layout: Layout = Field(
+        "padded",
+        description="padded: every row as long as a block; bucketed: rows of similar length together, padded to the "
+        "longest; unpadded: real tokens only. The last two compute less where blocks have padding.",
     )
     compile: bool = Field(False, description="Use torch.compile.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -182,6 +201,8 @@ class Training(Form):
     def _divides(self) -> Training:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.compile and self.layout != "padded":
+            raise ValueError(f"compile needs steps of one shape; layout '{self.layout}' has none: use 'padded'")
         return self
 
 
@@ -252,6 +273,10 @@ class Stage(Form):
             raise ValueError(
                 "train.moments: 'load' needs weights that were trained as they are (no 'init', no 'surgery')"
             )
+        if self.train.layout not in self.objective.layouts:
+            allowed = ", ".join(self.objective.layouts)
+            found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
+            raise Misfit([(("train", "layout"), found)])
         return self
 
 
@@ -353,7 +378,9 @@ class Compare(Form):
     metric: str = "validation/loss"
     better: Literal["lower", "higher"] = "lower"
     baseline: str
-    at: Literal["equal-flops"] = "equal-flops"
+    at: Literal["equal-flops", "no-training"] = Field(
+        "equal-flops", description="no-training: arms are ways to make rows, and evaluators measure the rows."
+    )
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
@@ -399,6 +426,11 @@ class Study(Form):
             if arm not in self.arms:
                 text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
                 problems.append((("compare", "arms", number), text))
+        if self.compare.at == "no-training":
+            problems += self._trained()
+            if problems:
+                raise Misfit(problems)
+            return self
         for group, members in (("arms", self.arms), ("sources", self.sources)):
             for name, stages in members.items():
                 if not stages:
@@ -426,6 +458,41 @@ class Study(Form):
             raise Misfit(problems)
         return self
 
+    def _trained(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """What has no place in a study without training, and what such a study lacks."""
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        if self.compare.flops is not None:
+            problems.append((("compare", "flops"), "without training there are no FLOPs"))
+        if self.sources:
+            problems.append((("sources",), "without training no model is started from"))
+        for name, stages in self.arms.items():
+            if len(stages) != 1:
+                problems.append((("arms", name), f"without training an arm is one stage, found {len(stages)}"))
+                continue
+            stage = stages[0]
+            for field in sorted(stage.model_fields_set - {"name", "data", "evaluate"}):
+                shown = "from" if field == "from_" else field
+                problems.append((("arms", name, 0, shown), "has no meaning in a study with compare.at: no-training"))
+            if stage.data is None:
+                problems.append((("arms", name, 0), "'data' is missing"))
+            for number, part in enumerate(stage.evaluate.evaluators):
+                if not part.of_rows:
+                    place = ("arms", name, 0, "evaluate", "evaluators", number)
+                    problems.append((place, f"'{part.name}' needs a model; without training rows are measured"))
+        return problems
+
+    def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
+        """Without training the seed is that of the draws in the curation."""
+        result = []
+        for stage in stages:
+            assert stage.data is not None
+            steps = [
+                part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part
+                for part in stage.data.curate
+            ]
+            result.append(stage.model_copy(update={"data": stage.data.model_copy(update={"curate": steps})}))
+        return result
+
     def _budgeted(self, stages: list[Stage]) -> list[Stage]:
         """Stages with `share` (or no budget at all: the rest) turned into FLOPs."""
         total = self.compare.flops
@@ -447,6 +514,9 @@ class Study(Form):
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         """The recipe of one arm at one seed; a `from` that names a source is left as it is."""
+        if self.compare.at == "no-training":
+            stages = self._drawn(self.arms[arm], seed)
+            return Recipe.model_construct(title=f"{self.title} · {arm}", seed=seed, stages=stages)
         return Recipe(title=f"{self.title} · {arm}", seed=seed, stages=self._budgeted(self.arms[arm]))
 
     def source_recipe(self, name: str, seed: int) -> Recipe:

@@ -44,6 +44,8 @@ from warmstart.train.compute import peak_memory_bytes
 from warmstart.train.loop import Training
 from warmstart.train.precision import resolve_device
 from warmstart.train.progress import ConsoleReporter, Reporter
+from warmstart.train.settle import settle
+from warmstart.train.trial import Trials
 
 
 @dataclass
@@ -187,17 +189,29 @@ def _run_stage(
             largest_logit_difference=difference.largest,
         )
         del grown
+    chain = chain_of(recipe.stages, number)
+    settled = settle(
+        stage,
+        lambda known: Trials(model, tokenizer, known, data, seed=recipe.seed, number=number),
+        folder,
+        earlier=previous.parent if previous is not None and chain.carries_on else None,
+        same_rows=chain.same_rows,
+        is_main=processes.is_main_process,
+    )
+    for line in settled.lines():
+        reporter.event("note", text=line)
     training = Training(
         model,
         tokenizer,
-        stage,
+        settled.stage,
         data,
         seed=recipe.seed,
         number=number,
         folder=folder,
         reporter=reporter,
         also=also,
-        chain=chain_of(recipe.stages, number),
+        chain=chain,
+        spent=settled.flops,
         earlier=_earlier_state(stage, start),
         accept_changed_data=accept_changed_data,
     )
@@ -220,6 +234,7 @@ def _run_stage(
         "folder": folder.name,
         "steps": training.counts.step,
         "tokens": training.counts.tokens,
+        "real_tokens": training.counts.real_tokens,
         "flops": training.counts.flops,
         "seconds": training.counts.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -230,6 +245,8 @@ def _run_stage(
         "precision": training.precision,
         "device": training.device.type,
         "surgery": changes,
+        "trial_flops": settled.flops,
+        "settled": settled.facts,
         "data": _data_facts(data),
         "also": {name: _data_facts(held_out) for name, held_out in also.items()},
         "forgetting": {
@@ -238,7 +255,8 @@ def _run_stage(
             if f"{name}/loss" in training.first_values and f"{name}/loss" in values
         },
     }
-    shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "flops", "weights")} | values
+    counted = ("parameters", "steps", "tokens", "real_tokens", "flops", "weights")
+    shown = {k: facts[k] for k in counted} | settled.shown() | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")

@@ -93,16 +93,20 @@ def study(
     out = Path(out)
     chosen = _chosen_arms(study, arms)
     count = seeds or study.compare.seeds
-    tasks = plan(study, chosen, count, out)
-    jobs = jobs or _default_jobs(tasks)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "study.yaml", resolved(study))
-    _carry_out(tasks, jobs, resume, console, engine)
     from warmstart.report.page import render
     from warmstart.report.results import Results
     from warmstart.report.table import comparison_table
 
-    record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
+    if study.compare.at == "no-training":
+        from warmstart.run_data_study import measure
+
+        record = measure(study, chosen, count, slug=slug, scale=scale, console=console, engine=engine)
+    else:
+        tasks = plan(study, chosen, count, out)
+        _carry_out(tasks, jobs or _default_jobs(tasks), resume, console, engine)
+        record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
     record.save(out / "results.json")
     if results is not None:
         record.save(Path(results) / study.family / f"{slug}.json")
@@ -382,6 +386,7 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
     lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
     return _totals(stages) | {
         "reused_flops": [s[0]["reused_flops"] for s in stages],
+        "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],
         "final": [curve["values"][-1] for curve in curves],
         "curve": _by_seed(curves),
         "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},

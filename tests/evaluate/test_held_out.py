@@ -123,6 +123,16 @@ def test_per_source_losses_average_to_the_whole(tmp_path: Path) -> None:
     assert values["validation/loss"] == pytest.approx(mean)
 
 
+def test_the_means_over_sources_count_each_source_once(tmp_path: Path) -> None:
+    given = subject(tmp_path, sources=3)
+    values = HeldOut(tokens=10**6).evaluate(given)
+    for metric in ("loss", "accuracy"):
+        each = [values[f"validation/s{number}/{metric}"] for number in range(3)]
+        assert values[f"validation/macro/{metric}"] == pytest.approx(sum(each) / 3)
+        assert len(set(each)) == 3
+    assert not any("macro" in name for name in HeldOut().evaluate(subject(tmp_path)))
+
+
 def test_reads_at_most_so_many_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = subject(tmp_path, sources=2)
     read = 0

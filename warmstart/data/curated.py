@@ -24,7 +24,7 @@ from warmstart.data.cache import cache_folder, digest, entry
 from warmstart.data.engine import BATCH_ROWS, Engine
 from warmstart.data.rows import RowsFile, from_bytes, read_rows, to_bytes, to_columns, to_table
 from warmstart.data.sources import Row, Source, raise_error
-from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names
+from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names, whole_texts
 from warmstart.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -225,13 +225,13 @@ class _Pass:
         """
         by = self.data.split.by
         if by is None:
-            return [mark_of(text) for text in columns["text"]]
+            return [mark_of(text) for text in whole_texts(columns)]
         if by not in columns and not self._split_by_column:
             known = ", ".join(name for name in columns if name != "row")
             raise DataError(f"data.split.by: there is no column '{by}'{nearest(by, columns)}; columns: {known}")
         self._split_by_column = True
         values = columns.get(by) or [None] * size(columns)
-        rows = zip(columns["text"], values, strict=True)
+        rows = zip(whole_texts(columns), values, strict=True)
         return [mark_of(text if value is None else f"{by}: {value}") for text, value in rows]
 
     def _write(self, paths: list[Path], rows: Callable[[int], Iterator[Columns]], final: bool = True) -> int:

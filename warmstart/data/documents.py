@@ -71,7 +71,7 @@ def all_documents(
 
 def documents(data: Data, *, engine: Engine | None = None, cache_dir: Path | None = None) -> Iterator[str]:
     """All training texts after curation and before rewriting, for whatever must not see the held-out side and must be
-    the same in every stage (a tokenizer, a filter).
+    the same in every stage (a tokenizer, a filter); each after the context that its source gave it.
 
     Raises:
         DataError: as `all_documents`, or every document is held out.
@@ -81,7 +81,7 @@ def documents(data: Data, *, engine: Engine | None = None, cache_dir: Path | Non
         total += 1
         if not document.held_out:
             kept += 1
-            yield document.text
+            yield document.context + document.text
     if not kept:
         raise all_held_out(data, total)
 

@@ -35,7 +35,7 @@ __all__ = ["Prepared", "documents", "prepare"]
 
 SIDES = ("train", "validation")
 BATCH_DOCUMENTS = 256
-BATCH_CHARACTERS = 2**20
+BATCH_CHARACTERS = 2**18  # a tokenizer needs about 150 bytes for each token while it works
 NOTE_SECONDS = 10.0
 FACTS = np.dtype([("length", np.int64), ("context", np.int32), ("score", np.float32)])
 
@@ -96,7 +96,7 @@ def prepare(
         ModelError: a tokenizer that cannot mark a document's end.
         UserError: the cache cannot be written.
     """
-    encoder = Encoder(tokenizer, begin=data.begin_of_text)
+    encoder = Encoder(tokenizer, begin=data.begin_of_text, end=data.end_of_text)
     decisive = [FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key]
     key = digest(*decisive) if tuple(sides) == SIDES else digest(*decisive, list(sides))
     folder = (cache_dir or cache_folder()) / "blocks" / key

@@ -62,11 +62,6 @@ class RowStep(Part):
         """
         raise NotImplementedError
 
-    def key(self) -> Any:
-        """JSON values that change whenever the step could do something else: its settings, and digests of the files
-        that it reads beside the rows."""
-        return self.model_dump(mode="json")
-
     def stream(self) -> Stream | None:
         """The step as one pass over batches that come in order; `None` where `fit` must come first."""
         return None if self.fits else self.apply
@@ -107,6 +102,13 @@ def column(columns: Columns, name: str) -> list[Any]:
     if name not in columns:
         raise DataError(f"there is no column '{name}'{nearest(name, columns)}; columns: {', '.join(list(columns)[:8])}")
     return columns[name]
+
+
+def whole_texts(columns: Columns) -> list[str]:
+    """Each row's text after the context that its source gave it (a question before its answer): what makes a row the
+    same as another, or belong to one side of the split."""
+    contexts = columns.get("context", [None] * size(columns))
+    return [(context or "") + text for context, text in zip(contexts, columns["text"], strict=True)]
 
 
 @dataclass

@@ -43,10 +43,15 @@ class _Sums:
     def loss(self) -> float:
         return self.nats / self.targets if self.targets else math.nan
 
+    @property
+    def accuracy(self) -> float:
+        return self.right / max(self.targets, 1)
+
 
 class HeldOut(Evaluator):
-    """`validation/loss` (nats per target), `/perplexity`, `/bits_per_byte`, `/accuracy`, and the loss of
-    each source; the same of each further held-out set under its name.
+    """`validation/loss` (nats per target), `/perplexity`, `/bits_per_byte`, `/accuracy`; of several sources, loss and
+    accuracy of each (`validation/<source>/loss`) and their means over sources, whatever their sizes
+    (`validation/macro/loss`); the same of each further held-out set under its name.
 
     Bits per byte is the loss in bits over the bytes of an average held-out token: comparable between
     tokenizers for a causal model; for a masked one it is a rate per hidden token, not the length of a code.
@@ -70,6 +75,7 @@ class HeldOut(Evaluator):
         purpose = () if name == "validation" else (name,)
         chosen = [self._rows(blocks, data.validation) for blocks in data.validation]
         total = _Sums()
+        of_sources: list[_Sums] = []
         values: dict[str, float] = {}
         number = 0
         for source, blocks, rows in zip(data.source_names, data.validation, chosen, strict=True):
@@ -80,12 +86,17 @@ class HeldOut(Evaluator):
                 number += 1
             total.add(sums)
             if len(chosen) > 1 and rows:
+                of_sources.append(sums)
                 values[f"{name}/{source}/loss"] = sums.loss
+                values[f"{name}/{source}/accuracy"] = sums.accuracy
+        if of_sources:
+            values[f"{name}/macro/loss"] = sum(sums.loss for sums in of_sources) / len(of_sources)
+            values[f"{name}/macro/accuracy"] = sum(sums.accuracy for sums in of_sources) / len(of_sources)
         return {
             f"{name}/loss": total.loss,
             f"{name}/perplexity": math.exp(min(total.loss, 700.0)),
             f"{name}/bits_per_byte": total.loss / math.log(2) / data.bytes_per_token,
-            f"{name}/accuracy": total.right / max(total.targets, 1),
+            f"{name}/accuracy": total.accuracy,
         } | values
 
     def _rows(self, blocks: Blocks, all_blocks: list[Blocks]) -> list[int]:

@@ -4,7 +4,7 @@ Several headwords may share one entry: an entry is one row. Lines are joined to 
 
 * GCIDE (Webster's of 1913 with additions) marks the source of each paragraph (`[1913 Webster]`): removed. A subject
   (`(Zool.)`) becomes `label` where an entry has exactly one, and subjects never stay in the text. Letters that ASCII
-  has not are transcribed (`[=a]`): kept. Three stray bytes make it invalid as UTF-8: it is read as Latin-1.
+  has not are transcribed (`[=a]`): kept. Three stray bytes make it invalid as UTF-8: it is read as Windows-1252.
 * FOLDOC (computing): `{cross references}` become `links`, the subject `<language>` becomes `label`, the date of the
   last change `year`; braces, subjects and dates do not stay in the text.
 """
@@ -34,7 +34,7 @@ FOLDOC_LINK = re.compile(r"\{([^{}]*)\}")
 
 def read_gcide(folder: Path, language: str) -> Iterator[Row]:
     """One row per entry: `title` (the headword), `label` (subject)."""
-    for number, headword, entry in entries(folder / FOLDER, "gcide", "latin-1"):
+    for number, headword, entry in entries(folder / FOLDER, "gcide", "cp1252"):
         subjects = set(GCIDE_SUBJECT.findall(entry))
         text = paragraphs(GCIDE_SUBJECT.sub("", GCIDE_SOURCE.sub("", entry)))
         if text:

@@ -15,7 +15,7 @@ from warmstart.data.corpora.reflow import paragraphs
 from warmstart.data.corpora.unpack import gunzip
 
 FILE = "usr/share/doc/jargon-text/jargon.txt.gz"
-HEAD = re.compile(r"^(?:   :(?P<entry>[^\n]+?): |(?P<chapter>(?:Chapter|Appendix) \w+\..*)$)", re.MULTILINE)
+HEAD = re.compile(r"^(?:   :(?P<entry>[^\n]+?): |(?P<chapter>(?:Chapter|Appendix)\s\w+\..*)$)", re.MULTILINE)
 LINK = re.compile(r"\{([^{}]*)\}")
 LETTER = re.compile(r"\n {0,2}[A-Z0-9][^\n]{0,20}\n*$")  # the heading of the next letter at the end of an entry
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from warmstart.data.corpora import (
+    anarchism,
     brown,
+    captions,
     debian_descriptions,
     dictd,
     fortunes,
     hpo,
     jargon,
+    libreoffice_help,
     licences,
+    mail,
     metamath,
+    novels,
     prose,
     rst_docs,
     sotu,
+    sword,
     wiki_leads,
     wordnet,
 )
@@ -27,6 +33,14 @@ CORPORA: dict[str, Corpus] = {
         brown.CORPUS,
         sotu.CORPUS,
         wiki_leads.CORPUS,
+        anarchism.CORPUS,
+        novels.SHAKESPEARE_WORKS,
+        novels.JANE_AUSTEN,
+        novels.MOBY_DICK,
+        sword.KJV,
+        sword.TREASURY_OF_DAVID,
+        sword.MHCC,
+        mail.CORPUS,
         dictd.GCIDE,
         dictd.FOLDOC,
         wordnet.CORPUS,
@@ -38,6 +52,10 @@ CORPORA: dict[str, Corpus] = {
         rst_docs.PYTHON_DOCS,
         rst_docs.KERNEL_DOCS,
         debian_descriptions.CORPUS,
+        libreoffice_help.CORPUS,
+        captions.EMOJI_NAMES,
+        captions.OPENCLIPART_CAPTIONS,
+        captions.TUXPAINT_CAPTIONS,
     )
 }
 
