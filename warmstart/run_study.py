@@ -93,16 +93,20 @@ def study(
     out = Path(out)
     chosen = _chosen_arms(study, arms)
     count = seeds or study.compare.seeds
-    tasks = plan(study, chosen, count, out)
-    jobs = jobs or _default_jobs(tasks)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "study.yaml", resolved(study))
-    _carry_out(tasks, jobs, resume, console, engine)
     from warmstart.report.page import render
     from warmstart.report.results import Results
     from warmstart.report.table import comparison_table
 
-    record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
+    if study.compare.at == "no-training":
+        from warmstart.run_data_study import measure
+
+        record = measure(study, chosen, count, slug=slug, scale=scale, console=console, engine=engine)
+    else:
+        tasks = plan(study, chosen, count, out)
+        _carry_out(tasks, jobs or _default_jobs(tasks), resume, console, engine)
+        record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
     record.save(out / "results.json")
     if results is not None:
         record.save(Path(results) / study.family / f"{slug}.json")
@@ -378,17 +382,20 @@ def _totals(members: list[list[dict[str, Any]]]) -> dict[str, Any]:
 def _arm(members: list[Task], metric: str) -> dict[str, Any]:
     stages = [_stages(task) for task in members]
     curves = [_curve(task, metric) for task in members]
+    further = members[0].recipe.stages[-1].evaluate.also
     lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
     return _totals(stages) | {
         "reused_flops": [s[0]["reused_flops"] for s in stages],
+        "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],
         "final": [curve["values"][-1] for curve in curves],
-        "curve": {
-            "flops": [curve["flops"] for curve in curves],
-            "tokens": [curve["tokens"] for curve in curves],
-            "values": [curve["values"] for curve in curves],
-        },
+        "curve": _by_seed(curves),
+        "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},
         "lineage": lineage,
     }
+
+
+def _by_seed(curves: list[dict[str, list[float]]]) -> dict[str, list[list[float]]]:
+    return {key: [curve[key] for curve in curves] for key in ("flops", "tokens", "values")}
 
 
 def _curve(task: Task, metric: str) -> dict[str, list[float]]:
@@ -407,5 +414,5 @@ def _curve(task: Task, metric: str) -> dict[str, list[float]]:
             curve["values"].append(line[metric])
         before = {"flops": before["flops"] + facts["flops"], "tokens": before["tokens"] + facts["tokens"]}
     if not curve["values"]:
-        raise UserError(f"compare.metric: '{metric}' is not among what the evaluators of {task.title} measure")
+        raise UserError(f"the metric '{metric}' is not among what the evaluators of {task.title} measure")
     return curve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -291,3 +292,13 @@ def test_data_set_fingerprint_follows_content(saved: Path) -> None:
     arrow = next((saved / "train").glob("*.arrow"))
     arrow.write_bytes(arrow.read_bytes().replace(b"three", b"seven"))
     assert HuggingFace(path=str(saved)).fingerprint() != before
+
+
+def test_docstrings_of_the_standard_library_are_captions() -> None:
+    source = PythonStdlib(documents="docstring")
+    rows = list(itertools.islice(source.rows(), 300))
+    assert all("\n" not in row["text"] and row["text"].strip() for row in rows)
+    assert len({row["id"] for row in rows}) == 300
+    assert rows == list(itertools.islice(source.rows(), 300))
+    assert any(row["id"].startswith("_collections_abc.py:") for row in rows)
+    assert source.fingerprint() != PythonStdlib().fingerprint()

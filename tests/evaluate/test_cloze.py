@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from corpora import write_corpus
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests.corpora import write_corpus
 from warmstart.data.prepare import prepare
 from warmstart.errors import DataError, ModelError
 from warmstart.evaluate import Subject
@@ -92,7 +92,7 @@ def test_scores_are_sums_of_log_probabilities() -> None:
     model.eval()
     for item in range(3):
         for choice in range(2):
-            chances = torch.log_softmax(model(candidates[item, choice][None]).logits[0], dim=-1)
+            chances = torch.log_softmax(model(candidates[item, choice][None]).logits[0], dim=-1).detach()
             expected = sum(float(chances[t - 1, candidates[item, choice, t]]) for t in (4, 5, 6))
             assert float(scores[item, choice]) == pytest.approx(expected, abs=1e-5)
 

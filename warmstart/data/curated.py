@@ -24,8 +24,8 @@ from warmstart.data.cache import cache_folder, digest, entry
 from warmstart.data.engine import BATCH_ROWS, Engine
 from warmstart.data.rows import RowsFile, from_bytes, read_rows, to_bytes, to_columns, to_table
 from warmstart.data.sources import Row, Source, raise_error
-from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names
-from warmstart.errors import DataError
+from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names, whole_texts
+from warmstart.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from warmstart.recipe import Data
@@ -44,7 +44,7 @@ class Rows:
     Attributes:
         files: one Parquet file per source (see `warmstart/data/rows.py`).
         counts: `rows_read`, `rows_skipped` (rows that the source could not give, or that a step failed on), and
-            `in_<step>`, `out_<step>`, `skipped_<step>`.
+            `in_<step>`, `out_<step>`, `skipped_<step>`, and what steps counted (see `Counted`).
         names: what metrics call each source.
     """
 
@@ -100,15 +100,16 @@ def curation_key(data: Data) -> str:
     return digest(
         FORMAT,
         [[source.label, source.fingerprint()] for source in data.sources],
-        [part.model_dump(mode="json") for part in data.curate],
+        [part.key() for part in data.curate],
         data.on_error,
         data.max_documents,
+        *([data.split.by] if data.split.by is not None else []),
     )
 
 
 def rewriting_key(data: Data) -> str:
     """A digest of everything that decides the rows after curation and rewriting."""
-    return digest(curation_key(data), [part.model_dump(mode="json") for part in data.rewrite])
+    return digest(curation_key(data), [part.key() for part in data.rewrite])
 
 
 def mark_of(text: str) -> int:
@@ -143,6 +144,7 @@ class _Pass:
         for name in self.names:
             self.counts.update({f"in_{name}": 0, f"out_{name}": 0})
         self._last_note = time.monotonic()
+        self._split_by_column = False
 
     def make(self, folder: Path, read: Callable[[int], Iterator[Columns]]) -> dict[str, Any]:
         """Writes the files; `read` gives the rows of a source as they come in."""
@@ -215,6 +217,23 @@ class _Pass:
         if self.notify and self.counts["rows_skipped"] <= SHOWN_SKIPS:
             self.notify(f"warning: skipped: {text}")
 
+    def _marks(self, columns: Columns) -> list[int]:
+        """The mark of each row: of its text, or of its value in the column `split.by` where it has one.
+
+        Raises:
+            DataError: no row of the first batch has such a column.
+        """
+        by = self.data.split.by
+        if by is None:
+            return [mark_of(text) for text in whole_texts(columns)]
+        if by not in columns and not self._split_by_column:
+            known = ", ".join(name for name in columns if name != "row")
+            raise DataError(f"data.split.by: there is no column '{by}'{nearest(by, columns)}; columns: {known}")
+        self._split_by_column = True
+        values = columns.get(by) or [None] * size(columns)
+        rows = zip(whole_texts(columns), values, strict=True)
+        return [mark_of(text if value is None else f"{by}: {value}") for text, value in rows]
+
     def _write(self, paths: list[Path], rows: Callable[[int], Iterator[Columns]], final: bool = True) -> int:
         """Writes what `rows` gives for each source; the last time with the mark of each text that has none yet."""
         found = 0
@@ -222,7 +241,7 @@ class _Pass:
             with RowsFile(path) as file:
                 for columns in rows(number):
                     if final and size(columns) and "mark" not in columns:
-                        columns = {**columns, "mark": [mark_of(text) for text in columns["text"]]}
+                        columns = {**columns, "mark": self._marks(columns)}
                     file.write(columns)
                     if self.notify and time.monotonic() - self._last_note > NOTE_SECONDS:
                         self._last_note = time.monotonic()

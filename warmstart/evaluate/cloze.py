@@ -32,12 +32,16 @@ class Cloze(Evaluator):
     choices: Annotated[int, Field(ge=2)] = Field(4, description="Continuations per question; chance is 1 / choices.")
     context: Annotated[int, Field(gt=0)] = Field(32, description="Tokens that the model reads.")
     continuation: Annotated[int, Field(gt=0)] = Field(16, description="Tokens of a continuation.")
+    sets: list[str] | None = Field(None, description="Only these of validation and evaluate.also; default: all.")
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
         if subject.objective.head != "causal":
             raise ModelError("evaluator cloze: needs a causal model; continuations have no probability under others")
         sets = {"validation": subject.data, **subject.also}
-        return {f"{name}/cloze": self._of_set(subject, name, data) for name, data in sets.items()}
+        for name in self.sets or []:
+            if name not in sets:
+                raise DataError(f"evaluator cloze: there is no held-out set '{name}'; sets: {', '.join(sets)}")
+        return {f"{name}/cloze": self._of_set(subject, name, sets[name]) for name in self.sets or sets}
 
     def _of_set(self, subject: Subject, name: str, data: Prepared) -> float:
         spans, owners = spans_of(data, self.context + self.continuation)

