@@ -27,10 +27,10 @@ class Steering(Evaluator):
     `<set>/steering_ceiling`: the classifier's accuracy on documents that it has not seen."""
 
     type: Literal["steering"] = "steering"
-    held_out: str = Field("validation", description="The held-out set with headers: validation, or one of evaluate.also.")
-    headers: Annotated[int, Field(ge=2)] = Field(8, description="The most frequent headers; chance is 1 / headers.")
-    samples: Annotated[int, Field(gt=0)] = Field(8, description="Texts per header.")
-    tokens: Annotated[int, Field(gt=0)] = Field(40, description="Tokens of each text, at most.")
+    held_out: str = Field("validation", description="The held-out set with headers: validation, or one of
+        evaluate.also.") headers: Annotated[int, Field(ge=2)] = Field(8, description="The most frequent headers;
+        chance is 1 / headers.") samples: Annotated[int, Field(gt=0)] = Field(8, description="Texts per header.")
+        tokens: Annotated[int, Field(gt=0)] = Field(40, description="Tokens of each text, at most.")
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
         documents = headed_documents(subject, self.held_out)
