@@ -28,6 +28,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("mix", "phases"): {"phases": [{"until": 0.4, "mix": "weighted"}, {"mix": "proportional"}]},
     ("mix", "rate-matched"): {"rates": {"web": 0.8, "a": 0.2}, "replace": ["web"], "by": "b"},
     ("mix", "skill-it"): {"graph": {"a": {"a": 1.0, "b": 0.5}, "b": {"b": 1.0}}},
+    ("sources", "corpus"): {"name": "brown"},
 }
 TWO_SOURCES = {"up-sample", "replay", "rate-matched", "skill-it"}  # with the settings above
 ALL = [
@@ -190,10 +191,11 @@ def test_a_row_step_does_the_same_with_rows_alone_as_with_all_together(room, nam
     together = step.apply(given, fitted)
     assert given == ROWS
     apart = joined([one for one in (step.apply(single, fitted_apart) for single in singles) if size(one)])
-    assert together == apart
+    assert together == (apart or {column: [] for column in together})  # a filter may drop them all
     assert len({len(values) for values in together.values()}) == 1
     assert set(together) >= set(ROWS)
     stream = step.stream()
     assert (stream is None) <= step.fits
     if stream is not None:
-        assert joined([one for one in map(stream, singles) if size(one)]) == together
+        streamed = joined([one for one in map(stream, singles) if size(one)])
+        assert (streamed or {column: [] for column in together}) == together

@@ -263,6 +263,35 @@ def schema(
         write(kind, out)
 
 
+data = typer.Typer(
+    cls=_Commands,
+    help="Corpora by name: what there is, and getting it.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data, name="data")
+
+
+@data.command("list")
+def list_corpora() -> None:
+    """List the corpora that can be had by name, with size, licence and metadata columns."""
+    from warmstart.data.corpora.overview import table
+
+    console.print(table())
+
+
+@data.command("get")
+def get_corpora(
+    names: Annotated[list[str], typer.Argument(help="Corpora of `data list`.")],
+    language: Annotated[str | None, typer.Option(help="One of the corpus's languages; default: its first.")] = None,
+) -> None:
+    """Fetch corpora into the cache, check them and say what is in them."""
+    from warmstart.data.corpora.overview import get
+
+    for line in get(names, language, lambda text: print(text, file=sys.stderr, flush=True)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """The entry point of the installed command."""
     app(prog_name="warmstart")

@@ -26,7 +26,7 @@ class ConditionalGap(Evaluator):
     wrong one), `<set>/gap` (bare - own) and `<set>/wrong_gap` (bare - wrong)."""
 
     type: Literal["conditional-gap"] = "conditional-gap"
-    held_out: str = Field("validation", description="The held-out set with headers: validation, or one of evaluate.also.")
+    held_out: str = Field("validation", description="The held-out set with headers: validation, or another.")
     documents: Annotated[int, Field(gt=0)] = Field(256, description="Read at most so many documents, evenly spaced.")
 
     def evaluate(self, subject: Subject) -> dict[str, float]:

@@ -205,7 +205,7 @@ class Training:
         tokens = self.tokens_of(batch)
         if not self._affordable(cost, tokens):
             return None, None
-        self._set_learning_rate()
+        self._set_learning_rate(cost, tokens)
         torch.manual_seed(derive_seed(self.seed, "stage", self.number, "step", self.running_step, "model", self._rank))
         with self.settings.trainable.during(self.model, choice):
             loss = self.backward(batch)
@@ -307,10 +307,12 @@ class Training:
 
     def _share(self, begin: float, end: float) -> float:
         """How far the training is between two amounts of the budget's unit, counted from the chain's beginning."""
-        used = self._used(self.before) + self._used(self.counts)
-        if self.budget.unit == "flops":  # training begins, and the schedule with it, after the trials
-            begin = max(begin, self.spent_first)
+        used, begin = self._used(self.before) + self._used(self.counts), self._begin(begin)
         return min(1.0, max(0.0, (used - begin) / (end - begin))) if end > begin else 1.0
+
+    def _begin(self, amount: float) -> float:
+        """Training begins, and the schedule with it, after the trials."""
+        return max(amount, self.spent_first) if self.budget.unit == "flops" else amount
 
     def _used(self, counts: Counts) -> float:
         unit = self.budget.unit
@@ -320,8 +322,11 @@ class Training:
         used = self._used(self.before) + self._used(self.counts)
         if self.budget.unit == "seconds":
             return used < self.chain.end
-        more = {"steps": 1, "tokens": tokens, "flops": cost}[self.budget.unit]
-        return used + more <= self.chain.end * (1 + 1e-9)
+        return used + self._step_uses(cost, tokens) <= self.chain.end * (1 + 1e-9)
+
+    def _step_uses(self, cost: float, tokens: int) -> float:
+        """What a step takes of the budget; 0 of one in seconds, which cannot be known."""
+        return {"steps": 1, "tokens": tokens, "flops": cost, "seconds": 0.0}[self.budget.unit]
 
     # ---- evaluation and log ----------------------------------------------------------------------------------------
 
@@ -370,8 +375,9 @@ class Training:
             log.write(line | {"tokens_per_second": speed})
         self.reporter.event("step", fraction=self.fraction(), loss=value, tokens_per_second=speed)
 
-    def _set_learning_rate(self) -> None:
-        factor = self.settings.schedule.factor(self.running_step, self.progress())
+    def _set_learning_rate(self, cost: float, tokens: int) -> None:
+        share = self._step_uses(cost, tokens) / (self.chain.total - self._begin(0.0))
+        factor = self.settings.schedule.factor(self.running_step, self.progress(), share)
         self._learning_rate = factor * self.learning_rate
         for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
             group["lr"] = peak * factor
