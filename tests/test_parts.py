@@ -18,6 +18,11 @@ from warmstart.part import ROOM_PACKAGES, Part, _contracts, parts
 # Parts that cannot be made without settings, with settings that make them.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
+    ("curate", "cluster"): {"clusters": 2},
+    ("curate", "ngram-perplexity"): {"where": {"label": "x"}},
+    ("curate", "quality-classifier"): {"where": {"label": "x"}},
+    ("curate", "quality-filter"): {"rules": ["fineweb"], "limits": {"line_punct_thr": 0, "short_line_thr": 1}},
+    ("curate", "select"): {"budget": {"documents": 3}, "by": "row"},
     ("sources", "files"): {"path": "corpus/*.txt"},
     ("curate", "metadata-filter"): {"metadata": ["two"], "unigrams": 2, "bigrams": 1, "min_count": 1},
     ("curate", "metadata-balance"): {"column": "label", "threshold": 2},
