@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 
 from warmstart.data.curate import Curation
 from warmstart.data.curate.sample import Sample
-from warmstart.data.curate.where import Where, matches, no_match, values_of
 from warmstart.data.sources import Source
 from warmstart.data.steps import Columns, column
+from warmstart.data.where import Where, matches, no_match, values_of
 from warmstart.errors import DataError
 
 

@@ -1,22 +1,25 @@
-"""Which rows serve as a reference: those whose columns have given values, e.g. `{source: wikipedia}` or
-`{genre: [news, reviews]}`."""
+"""Conditions on rows: columns that must have given values, e.g. `{source: wikipedia}` or `{genre: [news, reviews]}`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from warmstart.data.steps import Columns, size
 from warmstart.errors import DataError, nearest
 
+Columns = dict[str, list[Any]]
 Value = str | int | float | bool
 Where = Annotated[dict[str, Value | list[Value]], Field(min_length=1)]
 
 
+def _size(columns: Columns) -> int:
+    return len(next(iter(columns.values()))) if columns else 0
+
+
 def matches(columns: Columns, where: dict[str, Value | list[Value]]) -> list[bool]:
     """Whether each row has, in every named column, the value (or one of the values); a row without it does not."""
-    result = [True] * size(columns)
+    result = [True] * _size(columns)
     for name, value in where.items():
         allowed = value if isinstance(value, list) else [value]
         found = columns.get(name, [None] * len(result))
@@ -26,7 +29,7 @@ def matches(columns: Columns, where: dict[str, Value | list[Value]]) -> list[boo
 
 def values_of(columns: Columns, where: dict[str, Value | list[Value]]) -> list[str]:
     """What each row has in the named columns, for `no_match`."""
-    lists = [columns.get(name, [None] * size(columns)) for name in where]
+    lists = [columns.get(name, [None] * _size(columns)) for name in where]
     return [
         ", ".join(f"{name}: {value}" for name, value in zip(where, row, strict=True))
         for row in zip(*lists, strict=True)
