@@ -47,7 +47,7 @@ def read_foldoc(folder: Path, language: str) -> Iterator[Row]:
         dates = FOLDOC_DATE.findall(entry)
         subjects = set(FOLDOC_SUBJECT.findall(entry))
         links = [" ".join(link.split()) for link in FOLDOC_LINK.findall(entry)]
-        text = FOLDOC_LINK.sub(r"\1", FOLDOC_SUBJECT.sub("", FOLDOC_DATE.sub("\n", entry)))
+        text = FOLDOC_LINK.sub(r"\1", FOLDOC_SUBJECT.sub("", FOLDOC_DATE.sub("\n\n", entry)))
         yield {
             "text": paragraphs(text),
             "id": str(number),
