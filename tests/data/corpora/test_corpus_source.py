@@ -212,3 +212,11 @@ def test_get_offline(clients: Clients) -> None:
     shown = invoke("data", "get", "toy")
     assert shown.exit_code == 2
     assert "is this machine online?" in shown.output
+
+
+def test_the_table_in_the_docs_follows_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    from warmstart.data.corpora.overview import markdown
+
+    monkeypatch.delitem(CORPORA, "toy")
+    docs = Path(__file__).resolve().parents[3] / "docs" / "corpora.md"
+    assert markdown() in docs.read_text(encoding="utf-8")
