@@ -230,6 +230,12 @@ def test_stdlib_without_tests_tables_and_packages() -> None:
     assert all(row["text"].strip() for row in source.rows())
 
 
+def test_stdlib_modules_are_domains() -> None:
+    urls = {row["id"]: (row["section"], row["url"]) for row in PythonStdlib().rows()}
+    assert urls["abc.py"] == ("abc", "docs.python.org/abc")
+    assert urls["json/decoder.py"] == ("json", "docs.python.org/json")
+
+
 def test_stdlib_fingerprint_knows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = PythonStdlib().fingerprint()
     assert PythonStdlib().fingerprint() == before
