@@ -225,7 +225,7 @@ class _Pass:
         values = (columns.get(by) if by is not None else None) or [None] * size(columns)
         self.marked += len(values)
         self.marked_by_column += sum(value is not None for value in values)
-        rows = zip(columns["text"], values, strict=True)
+        rows = zip(whole_texts(columns), values, strict=True)
         return [mark_of(text if value is None else f"{by}: {value}") for text, value in rows]
 
     def _write(self, paths: list[Path], rows: Callable[[int], Iterator[Columns]], final: bool = True) -> int:
