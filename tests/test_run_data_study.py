@@ -20,6 +20,12 @@ from warmstart.run_study import study as carry_out
 from warmstart.verdict import effect
 
 
+@pytest.fixture(autouse=True)
+def _in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows' ids have the path as the recipe gives it, and draws depend on ids: a relative path gives the same draws."""
+    monkeypatch.chdir(tmp_path)
+
+
 def raw_study(folder: Path) -> dict[str, Any]:
     """A pool in which one entry has most rows."""
     texts = [f"cat number {n}" for n in range(60)] + [f"{name} number {n}" for name in ("dog", "cow") for n in range(5)]
@@ -29,7 +35,7 @@ def raw_study(folder: Path) -> dict[str, Any]:
         "title": "flatten",
         "compare": {"metric": "rows/entropy", "better": "higher", "baseline": "random", "at": "no-training"},
         "shared": {
-            "data": {"source": {"type": "files", "path": str(folder / "rows.jsonl")}, "curate": [match]},
+            "data": {"source": {"type": "files", "path": "rows.jsonl"}, "curate": [match]},
             "evaluate": {"evaluators": ["entry-histogram"]},
         },
         "arms": {

@@ -30,7 +30,7 @@ def test_the_rows_can_be_read_again(tmp_path: Path) -> None:
     read = Files(path=str(tmp_path / "out" / "*.jsonl.zst"), columns=["url", "side"])
     rows = [(row["text"], row["side"] == "validation") for row in read.rows()]
     assert rows == [(document.text, document.held_out) for document in all_documents(data)]
-    assert [name for name in facts["files"]] == ["00-a.jsonl.zst", "01-b.jsonl.zst"]
+    assert list(facts["files"]) == ["00-a.jsonl.zst", "01-b.jsonl.zst"]
     assert sum(count for file in facts["files"].values() for count in file.values()) == len(rows) == 45
     assert [(step["step"]["type"], step["in"], step["out"]) for step in facts["steps"]] == [
         ("exact-duplicates", 60, 45),

@@ -105,7 +105,7 @@ def test_the_gap_of_a_model_that_knows_what_it_does(tokenizer: Any) -> None:
     model = Header(290).train()
     subject = subject_of(model, tokenizer)
     torch.manual_seed(5)
-    values = ConditionalGap(on="headed", documents=1000).evaluate(subject)
+    values = ConditionalGap(held_out="headed", documents=1000).evaluate(subject)
     assert torch.initial_seed() == 5
     assert model.training
     assert set(values) == {f"headed/{n}" for n in ("bare_loss", "own_loss", "wrong_loss", "gap", "wrong_gap")}
@@ -129,7 +129,7 @@ def test_the_three_losses_are_of_the_same_tokens(tokenizer: Any) -> None:
     uniform.forward = lambda input_ids, use_cache: SimpleNamespace(  # type: ignore[method-assign, assignment]
         logits=torch.zeros(*input_ids.shape, 290)
     )
-    values = ConditionalGap(on="headed").evaluate(subject_of(uniform, tokenizer, length=16))
+    values = ConditionalGap(held_out="headed").evaluate(subject_of(uniform, tokenizer, length=16))
     assert values["headed/gap"] == values["headed/wrong_gap"] == 0.0
     assert values["headed/own_loss"] == pytest.approx(math.log(290), rel=1e-6)
 
@@ -151,12 +151,12 @@ def test_a_set_without_headers_is_an_error(tokenizer: Any, evaluator: Any) -> No
     with pytest.raises(
         DataError, match=r"no held-out set 'haeded' \(did you mean 'headed'\?\); sets: validation, headed"
     ):
-        evaluator(on="haeded").evaluate(subject)
+        evaluator(held_out="haeded").evaluate(subject)
     with pytest.raises(DataError, match="begin_of_text"):
-        evaluator(on="headed").evaluate(subject_of(tiny(tokenizer), tokenizer, begin_of_text=False))
+        evaluator(held_out="headed").evaluate(subject_of(tiny(tokenizer), tokenizer, begin_of_text=False))
     subject.objective = Masked()
     with pytest.raises(ModelError, match="causal"):
-        evaluator(on="headed").evaluate(subject)
+        evaluator(held_out="headed").evaluate(subject)
 
 
 def test_naive_bayes_finds_the_class_by_its_tokens() -> None:
@@ -188,14 +188,14 @@ def test_steering_tells_a_model_that_listens_from_one_that_does_not(tokenizer: A
     documents = headed_documents(subject, "headed")
     for shift, expected in ((0, 1.0), (1, 0.0)):
         subject.model = Parrot(documents, shift)
-        values = Steering(on="headed", headers=3, samples=2).evaluate(subject)
+        values = Steering(held_out="headed", headers=3, samples=2).evaluate(subject)
         assert values["headed/steering"] == expected
         assert values["headed/steering_ceiling"] > 0.9
 
 
 def test_samples_of_a_real_model_are_the_same_every_time(tokenizer: Any) -> None:
     subject = subject_of(tiny(tokenizer).train(), tokenizer)
-    evaluator = Steering(on="headed", headers=3, samples=3, tokens=12)
+    evaluator = Steering(held_out="headed", headers=3, samples=3, tokens=12)
     torch.manual_seed(1)
     state = torch.random.get_rng_state()
     first = evaluator.evaluate(subject)

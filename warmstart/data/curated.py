@@ -25,7 +25,7 @@ from warmstart.data.engine import BATCH_ROWS, Engine
 from warmstart.data.rows import RowsFile, from_bytes, read_rows, to_bytes, to_columns, to_table
 from warmstart.data.sources import Row, Source, raise_error
 from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names, whole_texts
-from warmstart.errors import DataError, nearest
+from warmstart.errors import DataError
 
 if TYPE_CHECKING:
     from warmstart.recipe import Data
@@ -144,7 +144,7 @@ class _Pass:
         for name in self.names:
             self.counts.update({f"in_{name}": 0, f"out_{name}": 0})
         self._last_note = time.monotonic()
-        self._split_by_column = False
+        self.marked = self.marked_by_column = 0
 
     def make(self, folder: Path, read: Callable[[int], Iterator[Columns]]) -> dict[str, Any]:
         """Writes the files; `read` gives the rows of a source as they come in."""
@@ -159,6 +159,8 @@ class _Pass:
             skipped = f" ({self.counts['rows_skipped']} rows were skipped)" if self.counts["rows_skipped"] else ""
             known = ", ".join(source_names(self.data))
             raise DataError(f"data.source: the corpus is empty: no document in {known}{skipped}")
+        if self.data.split.by is not None and self.marked and not self.marked_by_column:
+            raise DataError(f"data.split.by: none of the {self.marked:,} rows has a value in '{self.data.split.by}'")
         return {"counts": {name: self.counts[name] for name in self.counts}}
 
     def read_source(self, number: int) -> Iterator[Columns]:
@@ -218,19 +220,11 @@ class _Pass:
             self.notify(f"warning: skipped: {text}")
 
     def _marks(self, columns: Columns) -> list[int]:
-        """The mark of each row: of its text, or of its value in the column `split.by` where it has one.
-
-        Raises:
-            DataError: no row of the first batch has such a column.
-        """
+        """The mark of each row: of its text, or of its value in the column `split.by` where it has one."""
         by = self.data.split.by
-        if by is None:
-            return [mark_of(text) for text in whole_texts(columns)]
-        if by not in columns and not self._split_by_column:
-            known = ", ".join(name for name in columns if name != "row")
-            raise DataError(f"data.split.by: there is no column '{by}'{nearest(by, columns)}; columns: {known}")
-        self._split_by_column = True
-        values = columns.get(by) or [None] * size(columns)
+        values = (columns.get(by) if by is not None else None) or [None] * size(columns)
+        self.marked += len(values)
+        self.marked_by_column += sum(value is not None for value in values)
         rows = zip(whole_texts(columns), values, strict=True)
         return [mark_of(text if value is None else f"{by}: {value}") for text, value in rows]
 

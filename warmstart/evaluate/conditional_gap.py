@@ -26,14 +26,14 @@ class ConditionalGap(Evaluator):
     wrong one), `<set>/gap` (bare - own) and `<set>/wrong_gap` (bare - wrong)."""
 
     type: Literal["conditional-gap"] = "conditional-gap"
-    on: str = Field("validation", description="The held-out set with headers: validation, or one of evaluate.also.")
+    held_out: str = Field("validation", description="The held-out set with headers: validation, or another.")
     documents: Annotated[int, Field(gt=0)] = Field(256, description="Read at most so many documents, evenly spaced.")
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
-        found = headed_documents(subject, self.on)
-        length = held_out_set(subject, self.on).validation[0].length
+        found = headed_documents(subject, self.held_out)
+        length = held_out_set(subject, self.held_out).validation[0].length
         documents = evenly(found, self.documents)
-        generator = numpy_generator(subject.seed, "conditional-gap", self.on)
+        generator = numpy_generator(subject.seed, "conditional-gap", self.held_out)
         wrong = other_headers([document.header for document in documents], generator)
         documents = [cut(document, other, length) for document, other in zip(documents, wrong, strict=True)]
         tokens = sum(len(document.body) for document in documents)
@@ -42,9 +42,9 @@ class ConditionalGap(Evaluator):
             name: float(body_nats(subject.model, documents, headers, subject.precision).sum()) / tokens
             for name, headers in {"bare": [()] * len(own), "own": own, "wrong": wrong}.items()
         }
-        return {f"{self.on}/{name}_loss": loss for name, loss in losses.items()} | {
-            f"{self.on}/gap": losses["bare"] - losses["own"],
-            f"{self.on}/wrong_gap": losses["bare"] - losses["wrong"],
+        return {f"{self.held_out}/{name}_loss": loss for name, loss in losses.items()} | {
+            f"{self.held_out}/gap": losses["bare"] - losses["own"],
+            f"{self.held_out}/wrong_gap": losses["bare"] - losses["wrong"],
         }
 
 

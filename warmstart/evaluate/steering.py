@@ -27,13 +27,13 @@ class Steering(Evaluator):
     `<set>/steering_ceiling`: the classifier's accuracy on documents that it has not seen."""
 
     type: Literal["steering"] = "steering"
-    on: str = Field("validation", description="The held-out set with headers: validation, or one of evaluate.also.")
+    held_out: str = Field("validation", description="The held-out set with headers: validation, or another.")
     headers: Annotated[int, Field(ge=2)] = Field(8, description="The most frequent headers; chance is 1 / headers.")
     samples: Annotated[int, Field(gt=0)] = Field(8, description="Texts per header.")
     tokens: Annotated[int, Field(gt=0)] = Field(40, description="Tokens of each text, at most.")
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
-        documents = headed_documents(subject, self.on)
+        documents = headed_documents(subject, self.held_out)
         chosen = frequent_headers(documents, self.headers)
         bags = [[d.body for d in documents if d.header == header] for header in chosen]
         vocabulary = max(subject.tokenizer.get_vocab().values()) + 1
@@ -42,7 +42,8 @@ class Steering(Evaluator):
         classifier = NaiveBayes(bags, vocabulary)  # the ceiling is from half of the documents, the judge knows all
         texts = self._samples(subject, documents[0].mark, chosen)
         hits = [classifier(text) == number for number, some in enumerate(texts) for text in some]
-        return {f"{self.on}/steering": float(np.mean(hits)), f"{self.on}/steering_ceiling": float(np.mean(right))}
+        values = {"steering": float(np.mean(hits)), "steering_ceiling": float(np.mean(right))}
+        return {f"{self.held_out}/{name}": value for name, value in values.items()}
 
     def _samples(self, subject: Subject, mark: int, headers: list[tuple[int, ...]]) -> list[list[np.ndarray]]:
         """Texts under each header, from the model's own distribution (temperature 1)."""
@@ -52,7 +53,7 @@ class Steering(Evaluator):
         devices = [device.index or 0] if device.type == "cuda" else []
         found = []
         with evaluating(model), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derive_seed(subject.seed, "steering", self.on))
+            torch.manual_seed(derive_seed(subject.seed, "steering", self.held_out))
             for header in headers:
                 prompt = torch.tensor([[mark, *header]] * self.samples, device=device)
                 written = model.generate(

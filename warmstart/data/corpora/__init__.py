@@ -5,8 +5,8 @@ A corpus is a record (`corpus.py`) and a reader, together in one file per format
 that are needed, safely) -> the reader (rows) -> `store.py` (rows in the cache; everything later reads from there).
 
 Trade-off: the corpora are what pip, npm and apt carry, so they come without accounts, scripts or scraping, and anyone
-can have the same bytes; the price is that they are small (1 to 60 MB) and often old or technical. Nothing of them is part
-of this package: read a corpus's licence and use note before passing its texts on.
+can have the same bytes; the price is that they are small (1 to 60 MB) and often old or technical. Nothing of them is
+part of this package: read a corpus's licence and use note before passing its texts on.
 
 To add one: a file with `read(folder, language)` and `CORPUS = Corpus(...)`, one line in `registry.py`, a test with a
 tiny hand-made archive.

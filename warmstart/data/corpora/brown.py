@@ -1,8 +1,9 @@
 """The Brown corpus: American English printed in 1961, 500 samples of 2,000 words in 15 genres, tagged by hand.
 
 One file is one row, so that a split never cuts through a text. The files hold tokens with tags, one sentence a line;
-here the tags go, punctuation returns to its word, the quotes ``` `` ''``` become `"`, and marks that stand twice (`; ;`,
-`? ?`, `! !`) stand once, so that the texts can be mixed with ordinary ones. `categories.pickle` in the package is never opened: `cats.txt` says the same.
+here the tags go, punctuation returns to its word, the quotes ``` `` ''``` become `"`, and marks that stand twice
+(`; ;`, `? ?`, `! !`) stand once, so that the texts can be mixed with ordinary ones. `categories.pickle` in the package
+is never opened: `cats.txt` says the same.
 """
 
 from __future__ import annotations

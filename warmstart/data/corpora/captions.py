@@ -17,16 +17,14 @@ from pathlib import Path
 
 from warmstart.data.corpora.corpus import Corpus, Package, Row
 
-LOCALES = (
-    "en bn da de en-gb es-mx es et fi fr hi hu it ja ko lt ms nb nl pl pt ru sv th uk vi zh-hant zh".split()
-)  # as the package names them, English first
+_LOCALES = "en bn da de en-gb es-mx es et fi fr hi hu it ja ko lt ms nb nl pl pt ru sv th uk vi zh-hant zh"
 CLIPART = "usr/share/openclipart/svg"
 STAMPS = "usr/share/tuxpaint/stamps"
-STAMP_LANGUAGES = (
-    "en ach af ak am an ar ast be bg ca ca@valencia cs cy da de el en_AU en_GB eo es eu fa ff fi fr ga gd gl gu he hi hr "
-    "hu hy id is it iu ja ka kab km ko ku lt lv mk ml ms nb nl nn nso oc pl pt pt_BR ro ru shs sk sl son sq sr sr@latin "
-    "sv sw ta th tr uk vec vi zh_CN zh_TW zu"
-).split()
+_STAMP_LANGUAGES = (
+    "en ach af ak am an ar ast be bg ca ca@valencia cs cy da de el en_AU en_GB eo es eu fa ff fi fr ga gd gl gu he hi "
+    "hr hu hy id is it iu ja ka kab km ko ku lt lv mk ml ms nb nl nn nso oc pl pt pt_BR ro ru shs sk sl son sq sr "
+    "sr@latin sv sw ta th tr uk vec vi zh_CN zh_TW zu"
+)
 WORK = re.compile(r"<(?:\w+:)?Work\b.*?</(?:\w+:)?Work>", re.DOTALL)
 
 
@@ -51,7 +49,9 @@ def read_clipart(folder: Path, language: str) -> Iterator[Row]:
     for path in sorted(root.rglob("*.svg")):
         work = WORK.search(path.read_bytes().decode("utf-8", "replace"))
         about = work[0] if work else ""
-        tags = [tag for tag in (_clean(found) for found in re.findall(r"<rdf:li>(.*?)</rdf:li>", about, re.DOTALL)) if tag]
+        tags = [
+            tag for tag in (_clean(found) for found in re.findall(r"<rdf:li>(.*?)</rdf:li>", about, re.DOTALL)) if tag
+        ]
         name = path.relative_to(root).with_suffix("")
         words = re.sub(r"[_\W]+|\d+$", " ", name.name).strip()
         words = re.sub(r"\s+\d+$", "", words)
@@ -113,7 +113,7 @@ EMOJI_NAMES = Corpus(
         ),
     ),
     columns=("emoji", "tags", "label", "section"),
-    languages=tuple(LOCALES),
+    languages=tuple(_LOCALES.split()),
 )
 OPENCLIPART_CAPTIONS = Corpus(
     name="openclipart-captions",
@@ -151,5 +151,5 @@ TUXPAINT_CAPTIONS = Corpus(
         ),
     ),
     columns=("section", "folder"),
-    languages=tuple(STAMP_LANGUAGES),
+    languages=tuple(_STAMP_LANGUAGES.split()),
 )

@@ -1,4 +1,5 @@
-"""What is known about a corpus before it is fetched: where it comes from, what it may be used for, what its rows hold."""
+"""What is known about a corpus before it is fetched: where it comes from, what it may be used for, what its rows
+hold."""
 
 from __future__ import annotations
 

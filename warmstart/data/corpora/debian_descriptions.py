@@ -1,9 +1,9 @@
 """The descriptions of all packages of Debian 12, from apt's own index: modern technical English with home pages.
 
 The text is the title, then the description with its lines joined again; lines that are indented further (lists, code)
-stay lines. One row per description; `id` is its hash in the index, the same in every language, so that the languages are
-aligned. `url` is the home page as the package states it, `origin` the source package: split by it, for library, `-dev`
-and `-doc` packages of one origin are near-duplicates. Of 25 MB English only 15 are distinct paragraphs (the same
+stay lines. One row per description; `id` is its hash in the index, the same in every language, so that the languages
+are aligned. `url` is the home page as the package states it, `origin` the source package: split by it, for library,
+`-dev` and `-doc` packages of one origin are near-duplicates. Of 25 MB English only 15 are distinct paragraphs (the same
 boilerplate stands in many packages); the reader keeps them, since a text should be whole: remove repeated paragraphs by
 curation where they matter.
 """
@@ -23,13 +23,14 @@ TEXTS = {
     "de": "adac331fc51f9a00c1b4120b4ac87423be2b1f1615d4f288c7cbc2d5258c0650",
     "ja": "642792836c58facc19a735181fc1bc53ac211fc082ff141377fc6be2d2498259",
 }
+WANTED: tuple[str, ...] = ("Package", "Source", "Section", "Homepage", "Tag")
 
 
 def read(folder: Path, language: str) -> Iterator[Row]:
     """One row per description: `title`, `url`, `section`, `package`, `origin`, `tags`."""
     about: dict[str, dict[str, str]] = {}  # by hash; of several packages with one description the first
     for stanza in stanzas(folder / "Packages"):
-        wanted = {name: stanza[name] for name in ("Package", "Source", "Section", "Homepage", "Tag") if name in stanza}
+        wanted = {name: stanza[name] for name in WANTED if name in stanza}
         if "Description-md5" in stanza:
             about.setdefault(stanza["Description-md5"], wanted)
     seen = set()

@@ -22,9 +22,8 @@ from warmstart.data.corpora.unpack import gunzip
 
 FOLDER = "usr/share/dictd"
 DIGITS = {c: n for n, c in enumerate(string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/")}
-SUBJECTS = (
-    "Zool Bot Chem Med Anat Naut Law Min Biol Mus Arch Mil Physiol Math Physics Astron Geol Mach Geom Her".split()
-)  # the 20 with 395 and more uses
+_SUBJECTS = "Zool Bot Chem Med Anat Naut Law Min Biol Mus Arch Mil Physiol Math Physics Astron Geol Mach Geom Her"
+SUBJECTS = _SUBJECTS.split()  # the 20 that are used most: 395 times and more
 GCIDE_SUBJECT = re.compile(rf"\s*\(({'|'.join(SUBJECTS)})\.?\)")
 GCIDE_SOURCE = re.compile(r"\s*\[(?:(?:Webster )?1913|WordNet|PJC|Century)[^\]]*\]")
 FOLDOC_SUBJECT = re.compile(r"<([a-z][a-z /,&+-]*)>\s*")
@@ -67,12 +66,12 @@ def entries(folder: Path, name: str, encoding: str) -> Iterator[tuple[int, str, 
         headword, offset, length = line.decode("utf-8", "replace").split("\t")[:3]
         span = (number(offset), number(length))
         spans[span] = spans.get(span, False) or headword.startswith("00-database")
-    for (offset, length), note in sorted(spans.items()):
-        if offset + length > len(content):
-            raise ValueError(f"{name}.index names byte {offset + length}, the dictionary has {len(content)}")
-        entry = content[offset : offset + length].decode(encoding)
+    for (start, size), note in sorted(spans.items()):
+        if start + size > len(content):
+            raise ValueError(f"{name}.index names byte {start + size}, the dictionary has {len(content)}")
+        entry = content[start : start + size].decode(encoding)
         if not note and entry.strip():
-            yield offset, _headword(entry), entry
+            yield start, _headword(entry), entry
 
 
 def number(digits: str) -> int:

@@ -43,7 +43,7 @@ def archive(package: Package, notify: Notify | None = None) -> Fetched:
         DataError: the client is not installed, cannot get the package, or gave another file than the pinned one.
         UserError: the cache cannot be written.
     """
-    label = re.sub(r"[^A-Za-z0-9.+~-]+", "-", f"{package.registry}-{package.name}-{package.version}").replace("-@", "-")
+    label = re.sub(r"[^A-Za-z0-9.+~]+", "-", f"{package.registry}-{package.name}-{package.version}")
 
     def make(draft: Path) -> dict[str, str]:
         if notify:
@@ -175,7 +175,7 @@ class _ClientError(Exception):
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if re.match(r"(E:|ERROR|npm (ERR!|error)|\w*Error)", line)]
         # npm closes with where its log is; the reason comes first
-        self.last = ((errors[0] if client.startswith("npm") and errors else (errors or lines or ["nothing"])[-1]))[:300]
+        self.last = (errors[0] if client.startswith("npm") and errors else (errors or lines or ["nothing"])[-1])[:300]
 
     def line(self, package: Package) -> str:
         return (

@@ -99,9 +99,21 @@ CORPUS = Corpus(
     rows=0,
     read=read,
     packages=(
-        _package("en", "8faa840285734d6cfe1ed25537b48f07e74bd6412e3917bf8e5f8a653f7b3712", "?"),
-        _package("de", "00490b63c509ac96f7f212d6a6e40452d3e0d1f97ccf4b824dd5ec4c01e8277f", "?"),
-        _package("fr", "c796530d3e95af1ea4d054076682efc8aad2b569ae9513f3d4a776b2df3fd206", "?"),
+        _package(
+            "en",
+            "8faa840285734d6cfe1ed25537b48f07e74bd6412e3917bf8e5f8a653f7b3712",
+            "f7310716a9fd8645f761f94cfd9b9742a0c7209af3f2cf36fc81f9f7ddc39db2",
+        ),
+        _package(
+            "de",
+            "00490b63c509ac96f7f212d6a6e40452d3e0d1f97ccf4b824dd5ec4c01e8277f",
+            "00d098cf655caa96986e5148541f03e8a2e16b0bac4b7665cc455687f6248407",
+        ),
+        _package(
+            "fr",
+            "c796530d3e95af1ea4d054076682efc8aad2b569ae9513f3d4a776b2df3fd206",
+            "eaca3c37211c7c27673beca0aa38dc8b47d94306e2bb0ff19f901492efe5bed2",
+        ),
     ),
     columns=("section", "title"),
     languages=tuple(LANGUAGES),

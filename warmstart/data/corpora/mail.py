@@ -29,7 +29,13 @@ def read(folder: Path, language: str) -> Iterator[Row]:
             if text and text not in seen:
                 seen.add(text)
                 label = "spam" if group.startswith("spam") else "ham"
-                yield {"text": text, "id": f"{group}/{path.stem}", "label": label, "section": group, "year": year(message)}
+                yield {
+                    "text": text,
+                    "id": f"{group}/{path.stem}",
+                    "label": label,
+                    "section": group,
+                    "year": year(message),
+                }
 
 
 def body(message: Message) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-BLOCKS = set(
-    "p div h1 h2 h3 h4 h5 h6 li ul ol dl dt dd blockquote pre table tr td th center hr body head title form".split()
-)
+_BLOCKS = "p div h1 h2 h3 h4 h5 h6 li ul ol dl dt dd blockquote pre table tr td th center hr body head title form"
+BLOCKS = set(_BLOCKS.split())
 SILENT = {"script", "style", "noscript", "title"}
 
 

@@ -1,8 +1,8 @@
 """Formal mathematics: the axioms and theorems of Metamath's set.mm, each with its English comment, without the proofs.
 
-The text is the comment, then the statement. In comments the marks of Metamath's own markup stay (`` ` ph ` ``, `~ syl`);
-lines are joined. `statement` repeats the formula, so that comment and statement can be a pair. `year` is that of the
-first contribution named in the comment.
+The text is the comment, then the statement. In comments the marks of Metamath's own markup stay (`` ` ph ` ``,
+`~ syl`); lines are joined. `statement` repeats the formula, so that comment and statement can be a pair. `year` is that
+of the first contribution named in the comment.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Both get security updates, after which the registry has only the newer version.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from warmstart.data.corpora.corpus import Corpus, Package, Row
@@ -53,11 +54,11 @@ def _pages(root: Path, pattern: str, host: str) -> Iterator[Row]:
 def title(text: str) -> str | None:
     """The first line that is underlined with one punctuation mark."""
     lines = text.split("\n")
-    for line, below in zip(lines, lines[1:], strict=False):
-        mark = below.strip()
-        if line.strip() and len(mark) >= 3 and len(set(mark)) == 1 and mark[0] in "=-~#*^\"'+":
-            if len(set(line.strip())) > 1 and not line.startswith("..") and len(mark) >= len(line.strip()) // 2:
-                return line.strip()
+    for line, below in pairwise(lines):
+        mark, words = below.strip(), line.strip()
+        underlined = len(mark) >= max(3, len(words) // 2) and len(set(mark)) == 1 and mark[0] in "=-~#*^\"'+"
+        if underlined and len(set(words)) > 1 and not words.startswith(".."):
+            return words
     return None
 
 

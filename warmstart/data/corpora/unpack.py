@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from warmstart.errors import DataError
 
@@ -52,7 +52,9 @@ def unpack(archive: Path, patterns: Sequence[str], folder: Path) -> list[Path]:
                 while piece := file.read(PIECE):
                     budget -= len(piece)
                     if budget < 0:
-                        raise DataError(f"{archive.name}: more than {LIMIT_BYTES >> 20} MiB inside; it is not extracted")
+                        raise DataError(
+                            f"{archive.name}: more than {LIMIT_BYTES >> 20} MiB inside; it is not extracted"
+                        )
                     out.write(piece)
     except DAMAGED as error:
         raise DataError(f"{archive.name}: damaged archive: {type(error).__name__}: {error}") from error
@@ -147,7 +149,7 @@ def _data_of_deb(file: IO[bytes], archive: Path) -> IO[bytes]:
         if name.startswith("data.tar"):
             if not name.endswith((".tar", ".gz", ".xz", ".bz2")):
                 raise DataError(f"{archive.name}: {name} is compressed in a way that cannot be read here")
-            return _Section(file, int(size))
+            return cast(IO[bytes], _Section(file, int(size)))
         file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
     raise DataError(f"{archive.name}: damaged archive: a Debian package without data")
 

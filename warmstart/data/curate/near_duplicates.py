@@ -1,4 +1,4 @@
-"""Drop near-identical texts (a changed date, a missing footer): MinHash signatures, locality-sensitive hashing, clusters.
+"""Drop near-identical texts (a changed date, a missing footer): MinHash, locality-sensitive hashing, clusters.
 
 A text is the set of its n-grams of words (or characters). Of `bands x rows_per_band` random hash functions each gives
 its smallest value over that set; two texts agree in one such value with probability J, their Jaccard similarity. Texts
@@ -72,7 +72,9 @@ def ngram_hashes(texts: list[str], ngram: int, unit: str) -> tuple[np.ndarray, n
     return grams[inside], ends - np.arange(len(ends)) * (ngram - 1)
 
 
-def signatures(texts: list[str], *, ngram: int = 5, unit: str = "words", hashes: int = 112, seed: int = 1) -> np.ndarray:
+def signatures(
+    texts: list[str], *, ngram: int = 5, unit: str = "words", hashes: int = 112, seed: int = 1
+) -> np.ndarray:
     """MinHash signatures, uint32 `(texts, hashes)`: two texts agree in a place with probability J.
 
     Raises:
@@ -154,9 +156,7 @@ class NearDuplicates(Curation):
 
     def measure(self, columns: Columns) -> Columns:
         hashes = self.bands * self.rows_per_band
-        found = signatures(
-            column(columns, "text"), ngram=self.ngram, unit=self.unit, hashes=hashes, seed=self.seed
-        )
+        found = signatures(column(columns, "text"), ngram=self.ngram, unit=self.unit, hashes=hashes, seed=self.seed)
         result: Columns = {"row": columns["row"], "bands": [row.tobytes() for row in band_hashes(found, self.bands)]}
         if self.threshold is not None:
             result["signature"] = [row.tobytes() for row in found]

@@ -1,7 +1,8 @@
 """The source and docstrings of Python's own standard library: real text wherever Python is, without a
 download.
 
-One `.py` file is one document. The corpus differs between patch versions of Python, so the version is part
+One `.py` file is one document; its top-level module is its domain (`section`, and `url` as a web address would have
+it). The corpus differs between patch versions of Python, so the version is part
 of the fingerprint; numbers from two versions are not comparable. Left out: installed packages, tables that
 are data rather than code (`encodings`, `pydoc_data`), files that a build generates (they name the machine),
 files that are not UTF-8, blank files, and by default the tests, which are more than half of the bytes and
@@ -29,6 +30,7 @@ from warmstart.errors import DataError
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "lib-dynload"}
 TABLES = {"encodings", "pydoc_data"}
 TESTS = {"test", "tests", "idle_test"}
+FORMAT = 2  # raised whenever rows get other columns or texts
 GENERATED = ("_sysconfigdata", "config-", "sitecustomize")
 
 
@@ -48,14 +50,17 @@ class PythonStdlib(Source):
                 text = path.read_bytes().decode("utf-8-sig")
             except UnicodeDecodeError:
                 continue  # a few test files are in other encodings on purpose
-            name = path.relative_to(_folder()).as_posix()
-            found = [(name, text)] if self.documents == "file" else _docstrings(text, name)
-            for identity, document in found:
+            name = path.relative_to(_folder())
+            module = Path(name.parts[0]).stem
+            places = {"section": module, "url": f"docs.python.org/{module}"}
+            identity = name.as_posix()
+            found = [(identity, text)] if self.documents == "file" else _docstrings(text, identity)
+            for number, document in found:
                 if document.strip():
-                    yield {"text": document, "source": self.label or self.type, "id": identity}
+                    yield {"text": document, "source": self.label or self.type, "id": number, **places}
 
     def fingerprint(self) -> str:
-        digest = hashlib.blake2b(platform.python_version().encode(), digest_size=16)
+        digest = hashlib.blake2b(f"{FORMAT} {platform.python_version()}".encode(), digest_size=16)
         for path in self._files():
             digest.update(f"\n{path.relative_to(_folder()).as_posix()} {path.stat().st_size}".encode())
         if self.documents != "file":
