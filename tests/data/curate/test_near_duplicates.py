@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def planted(count: int, copies: int, changes: int) -> tuple[list[str], list[bool
 def run(step: NearDuplicates, texts: list[str], borders: list[int]) -> list[int]:
     rows: dict[str, list[Any]] = {"text": texts, "row": list(range(0, 2 * len(texts), 2))}
     cuts = [0, *sorted(borders), len(texts)]
-    batches = [{key: values[a:b] for key, values in rows.items()} for a, b in zip(cuts, cuts[1:], strict=False)]
+    batches = [{key: values[a:b] for key, values in rows.items()} for a, b in pairwise(cuts)]
     fitted = step.fit(iter([step.measure(batch) for batch in batches]))
     return [row for batch in batches for row in step.apply(batch, fitted)["row"]]
 

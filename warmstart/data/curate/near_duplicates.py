@@ -1,4 +1,4 @@
-"""Drop near-identical texts (a changed date, a missing footer): MinHash signatures, locality-sensitive hashing, clusters.
+"""Drop near-identical texts (a changed date, a missing footer): MinHash, locality-sensitive hashing, clusters.
 
 A text is the set of its n-grams of words (or characters). Of `bands x rows_per_band` random hash functions each gives
 its smallest value over that set; two texts agree in one such value with probability J, their Jaccard similarity. Texts
