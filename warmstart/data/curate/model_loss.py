@@ -5,9 +5,9 @@ middle is often the best to keep. The price is compute: 2 FLOPs x weights per to
 and belongs to what a method that uses this score has spent.
 
 A text's score does not depend on its neighbours, not even in the last bit: texts are cut into windows of at most
-`length` tokens, padded to a power of two, and a forward pass always has the same `(batch_size, tokens)` shape, filled up
-with padding. Causal attention never looks to the right, so padding needs no mask. A window's FLOPs are its share of a
-full pass; filling up is not counted, because it depends on how the rows were batched.
+`length` tokens, padded to a power of two, and a forward pass always has the same `(batch_size, tokens)` shape, filled
+up with padding. Causal attention never looks to the right, so padding needs no mask. A window's FLOPs are its share of
+a full pass; filling up is not counted, because it depends on how the rows were batched.
 """
 
 from __future__ import annotations
