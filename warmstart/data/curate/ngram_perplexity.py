@@ -6,8 +6,9 @@ word. Cheap (thousands of texts a second), blind to meaning; low perplexity favo
 reference: remove duplicates and very short texts first (the paper's own advice).
 
 KenLM is the field's tool for billions of words, but its Python package cannot train a model and compiles for minutes.
-Memory here: 12 bytes per distinct n-gram of each order and 16 per context; while it counts, 16 bytes per order for every
-word of the reference. n-grams are known by 64-bit hashes; that two of ten million share one has a chance of 3 in a million.
+Memory here: 12 bytes per distinct n-gram of each order and 16 per context; while it counts, 16 bytes per order for
+every word of the reference. n-grams are known by 64-bit hashes: that two of ten million share one has a chance of 3 in
+a million.
 
 Guo et al., "Efficient Continual Pre-training by Mitigating the Stability Gap" (2406.14833), section 4; Chen and
 Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling" (1998), interpolated Kneser-Ney.

@@ -2,10 +2,10 @@
 
 Hashed words and pairs of words, logistic regression: the classifier of GPT-3's data filter, and what fastText filters
 amount to. It costs a fraction of a millisecond per text and learns whatever tells the two sides apart: topic, length
-and page furniture too, not quality as such. A perfect score is a warning: then the examples differ in something trivial.
+and page furniture too, not quality as such. Perfect scores are a warning: the examples differ in something trivial.
 
 The score is the probability of being a good example, both sides weighted alike; `select` keeps a budget of the best.
-Training keeps at most `examples` texts of each side in memory, chosen by a hash, and looks at `characters` of each text.
+Training keeps at most `examples` texts of each side in memory, chosen by a hash, and the first `characters` of each.
 
 Brown et al., "Language Models are Few-Shot Learners" (2005.14165), appendix A.
 """
