@@ -265,7 +265,7 @@ def schema(
 
 data = typer.Typer(
     cls=_Commands,
-    help="Corpora by name: what there is, and getting it.",
+    help="Corpora by name, and rows without training.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -289,6 +289,29 @@ def get_corpora(
     from warmstart.data.corpora.overview import get
 
     for line in get(names, language, lambda text: print(text, file=sys.stderr, flush=True)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@data.command("run")
+def run_data(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
+    out: Annotated[Path, typer.Option(help="An empty folder for the rows.")],
+    stage: Annotated[int, typer.Option(min=0, help="The stage whose data are made.")] = 0,
+    sets: Sets = None,
+    engine: EngineKind = "local",
+    workers: Workers = 1,
+) -> None:
+    """Curate and rewrite the rows of a stage, without training, and write them as JSON Lines."""
+    from warmstart.data.engine import Engine
+    from warmstart.data.export import export, summary
+    from warmstart.recipe_file import read_recipe
+
+    read = read_recipe(recipe, sets or ())
+    if stage >= len(read.stages):
+        raise UserError(f"--stage: {recipe} has the stages 0 to {len(read.stages) - 1}, found {stage}")
+    rows = read.stages[stage].data
+    assert rows is not None
+    for line in summary(export(rows, out, engine=Engine(engine, workers), notify=console.print), out):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

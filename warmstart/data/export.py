@@ -47,6 +47,17 @@ def export(
     return facts
 
 
+def summary(facts: dict[str, Any], folder: Path) -> list[str]:
+    """What was done, a line for each step and each file."""
+    lines = [f"{facts['rows']['rows_read']:,} rows read, {facts['rows']['rows_skipped']:,} skipped"]
+    for step in facts["steps"]:
+        skipped = f", {step['skipped']:,} skipped" if step["skipped"] else ""
+        lines.append(f"{step['step']['type']}: {step['in']:,} in, {step['out']:,} out{skipped}")
+    for name, sides in facts["files"].items():
+        lines.append(f"{folder / name}: {sides['train']:,} to train on, {sides['validation']:,} held out")
+    return lines
+
+
 def _write(rows: Rows, number: int, file: Path, validation: float) -> dict[str, int]:
     counts: Counter[str] = Counter(train=0, validation=0)
     with pa.CompressedOutputStream(pa.OSFile(str(file), "wb"), "zstd") as out:

@@ -96,16 +96,15 @@ def varlen_attention(
     tokens, heads, size = query.shape
     if sum(lengths) != tokens:
         raise ValueError(f"the texts' lengths add up to {sum(lengths)}, not to the {tokens} tokens of the batch")
+    groups = _groups(tuple(lengths), None if caps is None else tuple(caps))
+    counts = [sum(lengths[group.first : group.end]) for group in groups]
     outputs = []
-    place = 0
-    for group in _groups(tuple(lengths), None if caps is None else tuple(caps)):
+    # Split, not sliced: the gradient of a split is one concatenation, that of a slice a tensor as large as the batch.
+    for group, *parts in zip(groups, *(tensor.split(counts) for tensor in (query, key, value)), strict=True):
         inside = lengths[group.first : group.end]
-        count = sum(inside)
-        rows = slice(place, place + count)
-        place += count
-        even = count == group.cap * len(inside)
+        even = len(parts[0]) == group.cap * len(inside)
         where = None if even else _places(tuple(inside), group.cap).to(query.device)
-        q, k, v = (_padded(tensor[rows], where, len(inside), group.cap) for tensor in (query, key, value))
+        q, k, v = (_padded(part, where, len(inside), group.cap) for part in parts)
         output = functional.scaled_dot_product_attention(
             q,
             k,
