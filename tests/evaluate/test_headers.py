@@ -15,7 +15,7 @@ from torch import nn
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.errors import DataError, ModelError
 from warmstart.evaluate import Subject
-from warmstart.evaluate.conditional_gap import ConditionalGap, other_headers
+from warmstart.evaluate.conditional_gap import ConditionalGap, cut, other_headers
 from warmstart.evaluate.headed_documents import Headed, body_nats, headed_documents
 from warmstart.evaluate.steering import NaiveBayes, Steering
 from warmstart.models.build import configuration, new_model
@@ -132,6 +132,14 @@ def test_the_three_losses_are_of_the_same_tokens(tokenizer: Any) -> None:
     values = ConditionalGap(held_out="headed").evaluate(subject_of(uniform, tokenizer, length=16))
     assert values["headed/gap"] == values["headed/wrong_gap"] == 0.0
     assert values["headed/own_loss"] == pytest.approx(math.log(290), rel=1e-6)
+
+
+def test_a_document_is_cut_to_what_fits_after_the_longer_header() -> None:
+    document = Headed(0, (1, 2), np.arange(10), 0)
+    for other, left in (((), 10), ((1,) * 5, 10), ((1,) * 6, 9), ((1,) * 14, 1)):
+        assert len(cut(document, other, 16).body) == left
+        assert 1 + max(len(other), 2) + left <= 16
+    assert len(cut(document, (), 8).body) == 5
 
 
 def test_wrong_headers_are_wrong() -> None:
