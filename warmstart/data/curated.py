@@ -41,7 +41,7 @@ from warmstart.errors import DataError
 if TYPE_CHECKING:
     from warmstart.recipe import Data
 
-FORMAT = 2  # raised whenever the same recipe would give other documents, tokens or blocks than before
+FORMAT = 3  # raised whenever the same recipe would give other documents, tokens or blocks than before
 BATCH_CHARACTERS = 2**20
 SHOWN_SKIPS = 5
 NOTE_SECONDS = 10.0
