@@ -77,3 +77,19 @@ class GivenRows(Source):
 
     def fingerprint(self) -> str:
         return digest(self.given)
+
+
+def save_tiny_model(folder: Path, positions: int = 32) -> Path:
+    """A model folder: a causal model with random weights and a tokenizer."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from warmstart.models.tokenizer import train_tokenizer
+
+    texts = ["one two three four five six", "Ann sees boats. Bob likes cats."] * 20
+    tokenizer = train_tokenizer(texts, 300, "causal")
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=positions, n_embd=16, n_layer=2, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

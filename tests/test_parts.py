@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from corpora import save_tiny_model
+
 from warmstart.data.mix import Stock
 from warmstart.data.steps import joined, size
 from warmstart.errors import DataError
 from warmstart.part import ROOM_PACKAGES, Part, _contracts, parts
 
+MODEL = Path(tempfile.gettempdir()) / f"warmstart-test-parts-{os.getpid()}"  # a part's setting: known before any test
+
 # Parts that cannot be made without settings, with settings that make them.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
+    ("curate", "cluster"): {"clusters": 2},
+    ("curate", "model-loss"): {"model": str(MODEL), "length": 16, "batch_size": 2, "hard": 5.0},
+    ("curate", "ngram-perplexity"): {"where": {"label": "x"}},
+    ("curate", "quality-classifier"): {"where": {"label": "x"}},
+    ("curate", "quality-filter"): {"rules": ["fineweb"], "limits": {"line_punct_thr": 0, "short_line_thr": 1}},
+    ("curate", "select"): {"budget": {"documents": 3}, "by": "row"},
     ("sources", "files"): {"path": "corpus/*.txt"},
     ("curate", "metadata-filter"): {"metadata": ["two"], "unigrams": 2, "bigrams": 1, "min_count": 1},
     ("curate", "metadata-balance"): {"column": "label", "threshold": 2},
@@ -29,6 +46,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("mix", "rate-matched"): {"rates": {"web": 0.8, "a": 0.2}, "replace": ["web"], "by": "b"},
     ("mix", "skill-it"): {"graph": {"a": {"a": 1.0, "b": 0.5}, "b": {"b": 1.0}}},
     ("sources", "corpus"): {"name": "brown"},
+    ("sources", "union"): {"members": [{"type": "files", "path": "a.txt"}, "python-stdlib"]},
 }
 TWO_SOURCES = {"up-sample", "replay", "rate-matched", "skill-it"}  # with the settings above
 ALL = [
@@ -38,6 +56,13 @@ ALL = [
     if kind.__module__.startswith("warmstart.")
 ]
 every_part = pytest.mark.parametrize(("room", "name"), ALL, ids=[f"{room}-{name}" for room, name in ALL])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_model() -> Iterator[None]:
+    save_tiny_model(MODEL)
+    yield
+    shutil.rmtree(MODEL)
 
 
 def make(room: str, name: str) -> Part:

@@ -68,7 +68,7 @@ class Tokenizer(Form):
     """Train a byte-level BPE tokenizer on the stage's own training documents, or load one."""
 
     train: Annotated[int, Field(ge=260, description="Vocabulary size of a tokenizer to train.")] | None = None
-    load: str | None = Field(None, description="A folder or hub id with a tokenizer.")
+    load: str | None = Field(None, description="A folder or hub id with a tokenizer, or a source of the study.")
 
     @model_validator(mode="after")
     def _one(self) -> Tokenizer:

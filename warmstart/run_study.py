@@ -29,7 +29,7 @@ from rich.table import Table
 from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
-from warmstart.recipe import Recipe, Study
+from warmstart.recipe import Recipe, Stage, Study, Tokenizer
 from warmstart.recipe_file import resolved
 from warmstart.train.metrics import read_metrics
 from warmstart.train.progress import Reporter
@@ -122,7 +122,7 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
     for seed in range(seeds):
         made: dict[str, Path] = {}
         for name in study.sources:
-            if not any(stage.from_ == name for arm in arms for stage in study.arms[arm]):
+            if not any(name in _starts(stage) for arm in arms for stage in study.arms[arm]):
                 continue
             recipe = study.source_recipe(name, seed)
             folder = out / "sources" / name / f"seed-{seed}"
@@ -130,14 +130,27 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
             made[name] = folder / "stages" / recipe.stage_name(len(recipe.stages) - 1)
         for arm in arms:
             recipe = study.recipe(arm, seed)
-            needs = [made[s.from_] for s in recipe.stages if s.from_ in made]
-            stages = [
-                s.model_copy(update={"from_": str((made[s.from_] / "model").resolve())}) if s.from_ in made else s
-                for s in recipe.stages
-            ]
-            recipe = recipe.model_copy(update={"stages": stages})
+            needs = [made[name] for s in recipe.stages for name in _starts(s) if name in made]
+            models = {name: str((stage / "model").resolve()) for name, stage in made.items()}
+            recipe = recipe.model_copy(update={"stages": [_located(s, models) for s in recipe.stages]})
             tasks.append(Task("arms", arm, seed, recipe, out / "arms" / arm / f"seed-{seed}", needs))
     return sorted(tasks, key=lambda task: (task.group != "sources", task.seed))
+
+
+def _starts(stage: Stage) -> list[str]:
+    """What a stage takes its weights or its tokenizer from, by the names in the recipe."""
+    loaded = stage.tokenizer.load if stage.tokenizer is not None else None
+    return [name for name in (stage.from_, loaded) if name is not None]
+
+
+def _located(stage: Stage, models: dict[str, str]) -> Stage:
+    """A stage with the folders of the study's sources in the place of their names."""
+    changes: dict[str, Any] = {}
+    if stage.from_ in models:
+        changes["from_"] = models[stage.from_]
+    if stage.tokenizer is not None and stage.tokenizer.load in models:
+        changes["tokenizer"] = Tokenizer(load=models[stage.tokenizer.load])
+    return stage.model_copy(update=changes)
 
 
 def _chosen_arms(study: Study, arms: list[str] | None) -> list[str]:

@@ -197,3 +197,27 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
             curated(data_of(tmp_path, curate=[Nothing()]), cache_dir=tmp_path / "cache")
     finally:
         _parts["curate"].pop("below-mean", None)
+
+
+def test_a_step_can_be_for_some_rows_only(tmp_path: Path) -> None:
+    whole = read(curated(data_of(tmp_path, curate=[]), cache_dir=tmp_path / "c"))
+    mean = sum(len(t) for t, s in zip(whole["text"], whole["source"], strict=True) if s == "b") / 40
+    expected = [t for t, s in zip(whole["text"], whole["source"], strict=True) if s == "a" or len(t) <= mean]
+    steps = [BelowMean(only={"source": "b"}), Template(template="{year}", missing="none", only={"source": "b"})]
+    for engine in (Engine(), Engine(batch=7)):
+        data = data_of(tmp_path, curate=steps[:1])
+        found = curated(data, cache_dir=tmp_path / f"{engine.batch}", engine=engine)
+        assert read(found)["text"] == expected
+        assert found.counts["in_below_mean"] == 100
+    data = data_of(tmp_path, curate=[], rewrite=steps[1:])
+    changed = read(rewritten(data, cache_dir=tmp_path / "c"))
+    assert changed["text"][:60] == whole["text"][:60]
+    assert changed["text"][60:] == [str(year) for year in whole["year"][60:]]
+    assert changed["row"] == whole["row"]
+
+
+def test_a_step_for_rows_between_others_keeps_their_places(tmp_path: Path) -> None:
+    data = data_of(tmp_path, curate=[], rewrite=[Template(template="x", only={"url": ["u3", "u5"]})])
+    changed = read(rewritten(data, cache_dir=tmp_path / "c"))
+    assert [n for n, text in enumerate(changed["text"]) if text == "x"] == [3, 5]
+    assert changed["row"] == list(range(100))

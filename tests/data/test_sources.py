@@ -15,6 +15,7 @@ from warmstart.data.sources import Source
 from warmstart.data.sources.files import Files
 from warmstart.data.sources.hugging_face import HuggingFace
 from warmstart.data.sources.python_stdlib import PythonStdlib
+from warmstart.data.sources.union import Union
 from warmstart.errors import DataError
 
 
@@ -229,6 +230,12 @@ def test_stdlib_without_tests_tables_and_packages() -> None:
     assert all(row["text"].strip() for row in source.rows())
 
 
+def test_stdlib_modules_are_domains() -> None:
+    urls = {row["id"]: (row["section"], row["url"]) for row in PythonStdlib().rows()}
+    assert urls["abc.py"] == ("abc", "docs.python.org/abc")
+    assert urls["json/decoder.py"] == ("json", "docs.python.org/json")
+
+
 def test_stdlib_fingerprint_knows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = PythonStdlib().fingerprint()
     assert PythonStdlib().fingerprint() == before
@@ -302,3 +309,22 @@ def test_docstrings_of_the_standard_library_are_captions() -> None:
     assert rows == list(itertools.islice(source.rows(), 300))
     assert any(row["id"].startswith("_collections_abc.py:") for row in rows)
     assert source.fingerprint() != PythonStdlib().fingerprint()
+
+
+# ---- union ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_union_is_one_source_whose_rows_know_their_member(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.txt", f"{name} one\n{name} two\n")
+    files = [Files(path=str(tmp_path / f"{name}.txt"), documents="line") for name in ("a", "b", "a")]
+    union = Union(members=files[:2], label="both")
+    rows = list(union.rows())
+    assert [row["text"] for row in rows] == ["a one", "a two", "b one", "b two"]
+    assert {row["source"] for row in rows} == {"both"}
+    assert [row["member"] for row in rows] == ["files", "files", "files-2", "files-2"]
+    assert len({row["id"] for row in Union(members=files).rows()}) == 6  # ids stay unique though a file is there twice
+    assert union.fingerprint() != Union(members=files[:1]).fingerprint()
+    assert union.fingerprint() != Union(members=[files[1], files[0]]).fingerprint()
+    write(tmp_path / "b.txt", "b one\nb three\n")
+    assert list(union.rows())[3]["text"] == "b three"

@@ -21,6 +21,7 @@ from corpora import tiny_recipe, write_corpus
 
 from warmstart.errors import UserError
 from warmstart.recipe import Recipe
+from warmstart.recipe_file import read_study
 from warmstart.run_recipe import run
 from warmstart.train.progress import Reporter
 from warmstart.train.schedules.infinite import Infinite
@@ -230,3 +231,25 @@ def test_the_infinite_schedule_has_four_stretches() -> None:
         Infinite(cooldown=0.9, anneal=0.2)
     with pytest.raises(ValidationError, match="above the constant"):
         Infinite(constant=0.05)
+
+
+def test_the_study_is_fine_at_every_scale_and_compares_losses_in_the_same_tokens() -> None:
+    for scale in ("smoke", "demo", "laptop", "gpu"):
+        study = read_study("rewarm", scale)
+        assert study.arms["scratch"][0].tokenizer is not None
+        assert study.arms["scratch"][0].tokenizer.load == "upstream"
+        assert all(stages[0].tokenizer is None for name, stages in study.arms.items() if name != "scratch")
+        for stages in study.arms.values():
+            also = stages[0].evaluate.also
+            assert also["new"].sources == study.arms["rewarm"][0].data.sources  # type: ignore[union-attr]
+            assert also["old"].sources == study.sources["upstream"][0].data.sources  # type: ignore[union-attr]
+        peaks = {name: stages[0].train.learning_rate for name, stages in study.arms.items()}
+        peak = peaks["rewarm"]
+        assert (peaks["rewarm-half"], peaks["rewarm-double"]) == (peak / 2, peak * 2)
+        floor = study.sources["upstream"][0].train.schedule.floor  # type: ignore[attr-defined]
+        assert peaks["constant"] == pytest.approx(floor * study.sources["upstream"][0].train.learning_rate)
+        assert study.sources["upstream"][0].train.learning_rate == peak
+        trained, again = study.sources["upstream"][0].data, study.arms["again"][0].data
+        assert trained is not None
+        assert again is not None
+        assert trained.split.train[1] == again.split.train[0], "no document is in both"

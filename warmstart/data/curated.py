@@ -24,7 +24,18 @@ from warmstart.data.cache import cache_folder, digest, entry
 from warmstart.data.engine import BATCH_ROWS, Engine
 from warmstart.data.rows import RowsFile, from_bytes, read_rows, to_bytes, to_columns, to_table
 from warmstart.data.sources import Row, Source, raise_error
-from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names, whole_texts
+from warmstart.data.steps import (
+    Chain,
+    Columns,
+    Outcome,
+    RowStep,
+    Stream,
+    limited,
+    measured,
+    size,
+    step_names,
+    whole_texts,
+)
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
@@ -151,7 +162,8 @@ class _Pass:
         streams = [step.stream() for step in self.steps]
         paths = _files(folder, self.data)
         if self.engine.kind == "local" and self.engine.workers == 1 and all(stream is not None for stream in streams):
-            chain = self._chain([(n, s) for n, s in zip(self.names, streams, strict=True) if s is not None])
+            found_streams = zip(self.names, streams, self.steps, strict=True)
+            chain = self._chain([(n, limited(s, step.only)) for n, s, step in found_streams if s is not None])
             found = self._write(paths, lambda number: (self._counted(chain(batch)) for batch in read(number)))
         else:
             found = self._in_passes(paths, read)
@@ -185,7 +197,7 @@ class _Pass:
             functions: list[tuple[str, Stream]] = []
             for name, step in group:
                 fitted = self._fit(name, step, paths) if step.fits else None
-                functions.append((name, partial(step.apply, fitted=fitted)))
+                functions.append((name, limited(partial(step.apply, fitted=fitted), step.only)))
             old = [path.rename(path.with_name(f"before-{path.name}")) for path in paths]
             answers = partial(self._answers, old, partial(_answer, self._chain(functions)))
             found = self._write(paths, answers, final=not steps)
@@ -197,7 +209,8 @@ class _Pass:
         if self.notify:
             self.notify(f"{name.replace('_', '-')}: looking at all rows first")
         measure = partial(_measured, step)
-        found = (from_bytes(answer)[0].to_pydict() for path in paths for answer in self.engine.map(path, measure))
+        answers = (answer for path in paths for answer in self.engine.map(path, measure) if answer)
+        found = (from_bytes(answer)[0].to_pydict() for answer in answers)
         return step.fit(found)
 
     def _answers(self, files: list[Path], function: Callable[[Columns], bytes], number: int) -> Iterator[Columns]:
@@ -246,7 +259,8 @@ class _Pass:
 
 
 def _measured(step: RowStep, columns: Columns) -> bytes:
-    return to_bytes(pa.table({name: pa.array(values) for name, values in step.measure(columns).items()}))
+    found = measured(step, columns)
+    return b"" if found is None else to_bytes(pa.table({name: pa.array(values) for name, values in found.items()}))
 
 
 def _answer(chain: Chain, columns: Columns) -> bytes:

@@ -18,8 +18,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
+from pydantic import Field
+
+from warmstart.data.where import Where, matches
 from warmstart.errors import DataError, UserError, nearest
 from warmstart.part import Part
 
@@ -43,6 +47,10 @@ class Counted(Columns):
 class RowStep(Part):
     """The contract of `curate` and `rewrite`."""
 
+    only: Where | None = Field(
+        None,
+        description="Only rows with these values go through the step, e.g. `{source: docs}`; the others stay.",
+    )
     fits: ClassVar[bool] = False
     """Whether a pass over all rows (`measure`, `fit`) must come before `apply`."""
 
@@ -70,6 +78,29 @@ class RowStep(Part):
         """All that decides what the step does, as a JSON value: its settings, and digests of what these name (files,
         models)."""
         return self.model_dump(mode="json")
+
+
+def measured(step: RowStep, columns: Columns) -> Columns | None:
+    """What a step's `fit` must know of a batch; None where none of its rows goes through the step."""
+    if step.only is None:
+        return step.measure(columns)
+    inside = matches(columns, step.only)
+    return step.measure(kept(columns, inside)) if any(inside) else None
+
+
+def limited(function: Stream, only: dict[str, Any] | None) -> Stream:
+    """The function of a step, applied to the rows that go through it; the others stay, in their places."""
+    return function if only is None else partial(_limited, function, only)
+
+
+def _limited(function: Stream, only: dict[str, Any], columns: Columns) -> Columns:
+    inside = matches(columns, only)
+    if not any(inside):
+        return columns
+    done = function(kept(columns, inside))
+    both = joined([kept(columns, [not flag for flag in inside]), done])
+    merged = chosen(both, sorted(range(size(both)), key=lambda row: both["row"][row]))
+    return Counted(merged, done.counts) if isinstance(done, Counted) else merged
 
 
 def size(columns: Columns) -> int:

@@ -92,7 +92,7 @@ def evenly(items: list[Any], count: int) -> list[Any]:
 
 
 def body_nats(
-    model: nn.Module, documents: Sequence[Headed], headers: Sequence[tuple[int, ...]], precision: str, batch: int = 64
+    model: nn.Module, documents: Sequence[Headed], headers: Sequence[tuple[int, ...]], precision: str, batch: int = 16
 ) -> np.ndarray:
     """-log p(body | mark, header) of each document, nats: float64 `(documents,)`."""
     order = sorted(range(len(documents)), key=lambda n: len(headers[n]) + len(documents[n].body))
@@ -106,7 +106,7 @@ def body_nats(
             # Filled up at the right: no token of a causal model sees what comes after it, so no mask is needed.
             ids = torch.tensor(np.stack([np.pad(row, (0, longest - len(row))) for row in rows]), device=device)
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            chances = torch.log_softmax(logits, dim=-1).gather(2, ids[:, 1:, None])[:, :, 0].double().cpu()
+            chances = (logits.gather(2, ids[:, 1:, None])[:, :, 0] - logits.logsumexp(dim=-1)).double().cpu()
             for place, n in enumerate(some):
                 first = len(headers[n])
                 nats[n] = -float(chances[place, first : first + len(documents[n].body)].sum())

@@ -271,8 +271,10 @@ class Results(Form):
 
     @property
     def also(self) -> list[str]:
-        """The names of the further held-out sets that any arm was measured on."""
-        return list(dict.fromkeys(name for arm in self.arms.values() for name in arm.also))
+        """The names of the further held-out sets that any arm was measured on, without the one that arms are compared
+        on."""
+        names = dict.fromkeys(name for arm in self.arms.values() for name in arm.also)
+        return [name for name in names if f"{name}/loss" != self.metric]
 
     @property
     def remarks(self) -> list[str]:

@@ -111,7 +111,9 @@ def test_offline(clients: Clients, cache: Path, registry: str) -> None:
 def test_npm_says_the_reason_first() -> None:
     error = fetch._ClientError("npm", "npm notice\nnpm error code E404\nnpm error A complete log of this run is in: x")
     assert error.last == "npm error code E404"
-    assert fetch._ClientError("apt-get", "Reading...\nW: odd\nE: Unable to locate package x").last.startswith("E: Unable")
+    assert fetch._ClientError("apt-get", "Reading...\nW: odd\nE: Unable to locate package x").last.startswith(
+        "E: Unable"
+    )
 
 
 def test_a_client_that_hangs(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,10 @@ def read(folder: Path, language: str) -> Iterator[Row]:
         yield {"text": text, "id": str(len(text)), "genre": genre, "year": None}
 
 
-ARCHIVE = tar({"package/en.txt": "a:first\nb:the second\na: ", "package/de.txt": "a:Erster\x85\u2028", "package/x": "no"})
-PACKAGE = Package(
-    "npm", "toy", "1.0.0", ("package/??.txt",), hashlib.sha256(ARCHIVE).hexdigest()
+ARCHIVE = tar(
+    {"package/en.txt": "a:first\nb:the second\na: ", "package/de.txt": "a:Erster\x85\u2028", "package/x": "no"}
 )
+PACKAGE = Package("npm", "toy", "1.0.0", ("package/??.txt",), hashlib.sha256(ARCHIVE).hexdigest())
 TOY = Corpus("toy", "Toy", "CC0", 0.1, 2, read, (PACKAGE,), ("genre", "year"), ("en", "de"))
 
 

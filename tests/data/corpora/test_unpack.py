@@ -32,7 +32,10 @@ def write(path: Path, content: bytes) -> Path:
 def test_only_the_files_that_are_needed(tmp_path: Path, name: str) -> None:
     archive = write(tmp_path / name, KINDS[name](FILES))
     found = unpack(archive, ["package/*.txt"], tmp_path / "out")
-    assert [p.relative_to(tmp_path / "out").as_posix() for p in found] == ["package/data/a.txt", "package/deep/er/c.txt"]
+    assert [p.relative_to(tmp_path / "out").as_posix() for p in found] == [
+        "package/data/a.txt",
+        "package/deep/er/c.txt",
+    ]
     assert [p.read_bytes() for p in found] == [b"one", b"\xff"]
     assert sorted(p for p in (tmp_path / "out").rglob("*") if p.is_file()) == found
 

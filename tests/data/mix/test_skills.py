@@ -64,6 +64,13 @@ def test_some_skills_some_targets() -> None:
     assert shares(foreign)[:2] == pytest.approx(expected)
 
 
+def test_without_edges_each_skill_follows_its_own_loss() -> None:
+    state = skill_it(graph="own", eta=0.3).start(STOCK, seed=1)
+    for losses in ((9, 9, 9), (1, 2, 3)):
+        state.observe(values(*losses))
+    assert shares(state) == pytest.approx(np.exp([0.3, 0.6, 0.9]) / np.exp([0.3, 0.6, 0.9]).sum())
+
+
 def test_negative_edges_count_only_unclipped() -> None:
     graph = {"a": {"a": 1.0, "b": -1.0}, "b": {"b": 1.0, "a": 0.5}, "c": {"c": 1.0}}
     clipped, whole = (skill_it(graph=graph, clip=clip).start(STOCK, seed=1) for clip in (True, False))

@@ -34,10 +34,11 @@ def solved(question: str) -> tuple[int, int]:
 @given(clauses=st.integers(1, 12), seed=st.integers(0, 10**6), data=st.data())
 def test_the_answer_follows_from_as_many_clauses_as_the_skill_says(clauses: int, seed: int, data: Any) -> None:
     skill = data.draw(st.integers(1, clauses))
-    question, answer = lego_sample(clauses, skill, np.random.default_rng(seed))
+    letters = data.draw(st.integers(clauses, 26))
+    question, answer = lego_sample(clauses, skill, np.random.default_rng(seed), letters)
     assert (int(answer), skill) == solved(question)
     assert question.count(",") == clauses
-    assert len(set(question.split(" . Output: ")[0].split()) & set("abcdefghijklmnopqrstuvwxyz")) == clauses
+    assert len(set(question.split(" . Output: ")[0].split()) & set("abcdefghijklmnopqrstuvwxyz"[:letters])) == clauses
 
 
 def test_rows_are_the_same_each_time_and_balanced() -> None:
@@ -58,6 +59,7 @@ def test_fingerprints_tell_settings_apart() -> None:
         Lego(),
         Lego(skill=2),
         Lego(clauses=5),
+        Lego(letters=9),
         Lego(size=5),
         Lego(seed=1),
         Addition(),
@@ -78,6 +80,8 @@ def test_sums_are_right(digits: int, seed: int, data: Any) -> None:
 def test_bad_settings() -> None:
     with pytest.raises(ValueError, match="skill 5 is not in a chain of 4"):
         Lego(skill=5)
+    with pytest.raises(ValueError, match="4 variables cannot have different names out of 3 letters"):
+        Lego(letters=3)
     with pytest.raises(ValueError, match="no digit 3 among 3"):
         Addition(skill=3)
 

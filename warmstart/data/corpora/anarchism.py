@@ -35,8 +35,8 @@ CORPUS = Corpus(
     name="anarchism",
     title="An Anarchist FAQ",
     licence="GPL-2",
-    megabytes=0,
-    rows=0,
+    megabytes=11.44,
+    rows=143,
     read=read,
     packages=(
         Package(

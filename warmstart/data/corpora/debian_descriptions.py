@@ -94,8 +94,8 @@ CORPUS = Corpus(
     name="debian-descriptions",
     title="Package descriptions of Debian 12 with home pages",
     licence="none stated for the index; each text is its package's",
-    megabytes=0,
-    rows=0,
+    megabytes=25.5,
+    rows=61_486,
     read=read,
     packages=tuple(
         Package(

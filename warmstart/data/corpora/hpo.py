@@ -69,8 +69,8 @@ CORPUS = Corpus(
     title="Definitions of the Human Phenotype Ontology (medicine)",
     licence="MIT (package); the ontology has a licence of its own",
     use="name the Human Phenotype Ontology (release 2025-01-16) as the source; do not pass on changed copies",
-    megabytes=0,
-    rows=0,
+    megabytes=2.23,
+    rows=16_449,
     read=read,
     packages=(
         Package(

@@ -44,8 +44,8 @@ CORPUS = Corpus(
     name="jargon",
     title="The Jargon File 4.4.7",
     licence="public domain",
-    megabytes=0,
-    rows=0,
+    megabytes=1.55,
+    rows=2_121,
     read=read,
     packages=(
         Package(

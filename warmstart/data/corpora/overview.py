@@ -84,3 +84,22 @@ def described(name: str, language: str | None = None, notify: Notify | None = No
     text = " ".join(row.pop("text").split())
     yield f"  columns   {', '.join(row)}"
     yield f"  first     {text[:EXCERPT]}{'...' if len(text) > EXCERPT else ''}"
+
+
+def markdown() -> str:
+    """The table of `docs/corpora.md`."""
+    lines = [
+        "| corpus | what | MB | rows | licence | metadata columns | packages |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for corpus in CORPORA.values():
+        what = f"{corpus.title}; {languages(corpus)}" if len(corpus.languages) > 1 else corpus.title
+        licence = f"{corpus.licence}. {corpus.use[0].upper()}{corpus.use[1:]}" if corpus.use else corpus.licence
+        packages = dict.fromkeys(
+            f"{package.name} {package.version} ({package.registry})" for package in corpus.packages
+        )
+        columns = ", ".join(f"`{column}`" for column in corpus.columns)
+        parts = "; ".join(packages) or "the corpora " + ", ".join(f"`{name}`" for name, _ in corpus.parts)
+        cells = (f"`{corpus.name}`", what, size(corpus.megabytes), f"{corpus.rows:,}", licence, columns, parts)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

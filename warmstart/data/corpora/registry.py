@@ -30,6 +30,7 @@ CORPORA: dict[str, Corpus] = {
     corpus.name: corpus
     for corpus in (
         prose.PROSE,
+        prose.PROSE_EXTENDED,
         brown.CORPUS,
         sotu.CORPUS,
         wiki_leads.CORPUS,

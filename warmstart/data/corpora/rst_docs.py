@@ -66,8 +66,8 @@ PYTHON_DOCS = Corpus(
     name="python-docs",
     title="Documentation of Python 3.11",
     licence="PSF",
-    megabytes=0,
-    rows=0,
+    megabytes=11.05,
+    rows=497,
     read=read_python,
     packages=(
         Package(
@@ -86,8 +86,8 @@ KERNEL_DOCS = Corpus(
     name="kernel-docs",
     title="Documentation of the Linux kernel 6.1",
     licence="GPL-2",
-    megabytes=0,
-    rows=0,
+    megabytes=21.37,
+    rows=2_841,
     read=read_kernel,
     packages=(
         Package(

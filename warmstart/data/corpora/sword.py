@@ -81,8 +81,8 @@ KJV = Corpus(
     name="kjv",
     title="King James Bible",
     licence="public domain",
-    megabytes=0,
-    rows=0,
+    megabytes=4.17,
+    rows=1_255,
     read=reader("texts/ztext/engKJV2006eb"),
     packages=_package(
         "sword-text-kjv",
@@ -96,8 +96,8 @@ TREASURY_OF_DAVID = Corpus(
     name="treasury-of-david",
     title="The Treasury of David (Spurgeon's commentary on the Psalms)",
     licence="public domain",
-    megabytes=0,
-    rows=0,
+    megabytes=11.82,
+    rows=151,
     read=reader("comments/zcom/tdavid"),
     packages=_package(
         "sword-comm-tdavid",
@@ -111,8 +111,8 @@ MHCC = Corpus(
     name="mhcc",
     title="Matthew Henry's Concise Commentary on the Bible",
     licence="public domain",
-    megabytes=0,
-    rows=0,
+    megabytes=3.94,
+    rows=1_194,
     read=reader("comments/zcom/mhcc"),
     packages=_package(
         "sword-comm-mhcc",

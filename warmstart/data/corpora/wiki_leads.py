@@ -43,8 +43,8 @@ CORPUS = Corpus(
     name="wiki-leads",
     title="Lead paragraphs of Wikipedia articles",
     licence="CC BY-SA 4.0 (texts), GPL-3 (package)",
-    megabytes=0,
-    rows=0,
+    megabytes=4.89,
+    rows=10_032,
     read=read,
     packages=(
         Package(

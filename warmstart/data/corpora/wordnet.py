@@ -61,8 +61,8 @@ CORPUS = Corpus(
     name="wordnet-glosses",
     title="Glosses of WordNet 3.0",
     licence="WordNet 3.0 (free, with its notice)",
-    megabytes=0,
-    rows=0,
+    megabytes=8.85,
+    rows=117_659,
     read=read,
     packages=(
         Package(

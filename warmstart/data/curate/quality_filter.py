@@ -26,7 +26,7 @@ from warmstart.data.curate import Curation
 from warmstart.data.steps import Columns, Counted, chosen, column
 from warmstart.errors import UserError, nearest
 
-WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+WORD = re.compile(r"[a-z]+://\S+|[-.]{2,}|[^\W_]\w*(?:['’.,:/@]\w+)*|[^\w\s]|_")
 SENTENCE = re.compile(r"[^.!?。！？…]*[.!?。！？…]+[\"'”’)\]]*|[^.!?。！？…]+$")
 
 # The limits of each set of rules, by the names that datatrove gives them (the test compares).
@@ -46,11 +46,11 @@ LIMITS = {
     "fineweb": ("line_punct_thr", "short_line_thr", "short_line_length", "char_duplicates_ratio", "new_line_ratio"),
     "gopher-repetition": ("dup_line_frac", "dup_para_frac", "dup_line_char_frac", "dup_para_char_frac"),
 }
-Settings = tuple[tuple[str, float | None], ...]
+Settings = tuple[tuple[str, float], ...]
 
 
 def words(text: str) -> list[str]:
-    """Words and single marks."""
+    """Words, addresses, runs of hyphens or full stops, and other marks one by one."""
     return WORD.findall(text)
 
 
@@ -112,8 +112,9 @@ def verdict(text: str, rules: str, settings: Settings = ()) -> tuple[str | None,
 class _Rules(Curation):
     """What the two parts share."""
 
-    limits: dict[str, float | None] = Field(
-        default_factory=dict, description="Limits other than the published ones, by datatrove's names; null: no limit."
+    limits: dict[str, float] = Field(
+        default_factory=dict,
+        description="Limits other than the published ones, by datatrove's names; 0 switches a limit of Gopher's off.",
     )
 
     def _apply(self, columns: Columns, rules: list[str]) -> Columns:

@@ -29,6 +29,8 @@ class Learn(BaseModel):
 
 
 def _form(value: Any) -> str:
+    if isinstance(value, str):
+        return "no edges"
     learned = isinstance(value, Learn) or (isinstance(value, Mapping) and isinstance(value.get("learn"), int))
     return "learned graph" if learned else "given graph"
 
@@ -38,10 +40,13 @@ class SkillIt(Mix):
 
     type: Literal["skill-it"] = "skill-it"
     graph: Annotated[
-        Annotated[Edges, Tag("given graph")] | Annotated[Learn, Tag("learned graph")], Discriminator(_form)
+        Annotated[Literal["own"], Tag("no edges")]
+        | Annotated[Edges, Tag("given graph")]
+        | Annotated[Learn, Tag("learned graph")],
+        Discriminator(_form),
     ] = Field(
-        description="{source: {source that it helps: how much}}, itself included, what is left out being 0; or "
-        "{learn: steps, mode: approximate | brute-force}."
+        description="{source: {source that it helps: how much}}, itself included, what is left out being 0; own: each "
+        "helps itself alone; or {learn: steps, mode: approximate | brute-force}."
     )
     eta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.5, description="How sharply the mixture follows the losses; 0: equal shares."
@@ -95,13 +100,16 @@ class SkillIt(Mix):
         """
         if isinstance(self.graph, Learn):
             raise DataError("mix.graph: it is learned in trials, and none were run (Mix.settle)")
+        skills = self.skills or sources
+        targets = self.targets or skills
+        if self.graph == "own":
+            return np.array([[float(skill == target) for target in targets] for skill in skills])
         for name in [*self.graph, *(target for edges in self.graph.values() for target in edges)]:
             if name not in sources:
                 raise DataError(
                     f"mix.graph: there is no source '{name}'{nearest(name, sources)}; sources: {', '.join(sources)}"
                 )
-        skills = self.skills or sources
-        rows = [[self.graph.get(skill, {}).get(target, 0.0) for target in self.targets or skills] for skill in skills]
+        rows = [[self.graph.get(skill, {}).get(target, 0.0) for target in targets] for skill in skills]
         return np.maximum(rows, 0.0) if self.clip else np.array(rows)
 
 
@@ -114,7 +122,7 @@ class _Rounds(MixState):
         source_numbers(self._targets, stock, "targets")
         graph = mix.matrix(names)
         self._mixer = SkillItMixer(graph, mix.eta, mix.window, normalise=mix.normalise)
-        if graph.any():
+        if graph.any() and mix.graph != "own":
             graph_report(graph, np.array([[skill == target for target in self._targets] for skill in self._skills]))
         self._sources = len(names)
         self._rounds = -1  # evaluations so far, the one before the first step not counted

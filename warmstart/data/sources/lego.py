@@ -25,13 +25,14 @@ from warmstart.randomness import numpy_generator
 VERSION = 1  # raised whenever the same settings would give other rows
 
 
-def lego_sample(clauses: int, skill: int, generator: np.random.Generator) -> tuple[str, str]:
+def lego_sample(clauses: int, skill: int, generator: np.random.Generator, letters: int = 26) -> tuple[str, str]:
     """A question and its answer, e.g. `Input: b = not a , a = val 1 , . Output: b = val` and ` 0`.
 
     Args:
         skill: which variable of the chain is asked for, from 1.
+        letters: the variables' names are drawn from so many letters, at least as many as there are clauses.
     """
-    names = generator.permutation(list(string.ascii_lowercase))[:clauses]
+    names = generator.permutation(list(string.ascii_lowercase[:letters]))[:clauses]
     flips = generator.integers(0, 2, size=clauses)
     values = np.cumsum(flips) % 2  # of the first: 0 or 1; of each other: the one before, flipped or not
     lines = [f"{names[0]} = val {values[0]} ,"]
@@ -47,6 +48,7 @@ class Lego(Source):
     type: Literal["lego"] = "lego"
     clauses: Annotated[int, Field(ge=1, le=26)] = Field(4, description="Variables of a chain.")
     skill: Annotated[int, Field(ge=1)] = Field(1, description="Which variable of the chain is asked for, from 1.")
+    letters: Annotated[int, Field(ge=1, le=26)] = Field(26, description="How many names the variables are drawn from.")
     size: Annotated[int, Field(gt=0)] = Field(10000, description="How many rows.")
     seed: int = 0
 
@@ -54,14 +56,16 @@ class Lego(Source):
     def _in_the_chain(self) -> Lego:
         if self.skill > self.clauses:
             raise ValueError(f"skill {self.skill} is not in a chain of {self.clauses} clauses")
+        if self.letters < self.clauses:
+            raise ValueError(f"{self.clauses} variables cannot have different names out of {self.letters} letters")
         return self
 
     def rows(self, on_bad_row: OnBadRow = raise_error) -> Iterator[Row]:
-        generator = numpy_generator(self.seed, "lego", self.clauses, self.skill)
+        generator = numpy_generator(self.seed, "lego", self.clauses, self.skill, self.letters)
         for number in range(self.size):
-            question, answer = lego_sample(self.clauses, self.skill, generator)
+            question, answer = lego_sample(self.clauses, self.skill, generator, self.letters)
             name = f"lego-{self.clauses}-{self.skill}-{self.seed}:{number}"
             yield {"text": answer, "context": question, "source": self.label or self.type, "id": name}
 
     def fingerprint(self) -> str:
-        return digest("lego", VERSION, self.clauses, self.skill, self.size, self.seed)
+        return digest("lego", VERSION, self.clauses, self.skill, self.letters, self.size, self.seed)
