@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from corpora import tiny_recipe, write_corpus
+from corpora import TINY_GPT2, tiny_recipe, write_corpus
 from kills import kill_at_step, run_killed
 
 from warmstart.errors import UserError
@@ -131,3 +131,45 @@ def test_how_a_recipe_says_it(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Stage.model_validate({"train": {"learning_rate": wrong}})
+
+
+TINY_LLAMA = {
+    "like": "llama",
+    "num_hidden_layers": 3,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [TINY_GPT2, TINY_LLAMA], ids=["gpt2", "llama"])
+def test_the_probe_is_within_a_factor_of_two_of_the_best_of_a_sweep(tmp_path: Path, model: dict[str, Any]) -> None:
+    """A trained model that goes on with other text, for 120 steps."""
+    pretrain = tiny_recipe(write_corpus(tmp_path / "old.jsonl"), steps=120, learning_rate=4e-3)
+    pretrain["stages"][0]["init"] = model
+    source = run(Recipe.model_validate(pretrain), tmp_path / "source", reporter=Reporter()).model
+    texts = [
+        f"In {n % 17} of {n} years the king of land {n % 5} counted {n % 7} ships and {n % 3} harbours. "
+        for n in range(400)
+    ]
+    new = tmp_path / "new.jsonl"
+    new.write_text("".join(json.dumps({"text": "".join(texts[n : n + 5])}) + "\n" for n in range(395)))
+    stage = pretrain["stages"][0] | {"from": str(source), "budget": {"steps": 120}}
+    del stage["init"], stage["tokenizer"]
+    stage["data"] = stage["data"] | {"source": {"type": "files", "path": str(new)}}
+
+    def carried_out(rate: Any, name: str) -> dict[str, Any]:
+        trained = stage | {"train": stage["train"] | {"learning_rate": rate}}
+        recipe = Recipe.model_validate({"title": name, "seed": 3, "stages": [trained]})
+        return run(recipe, tmp_path / name, reporter=Reporter()).stages[0]
+
+    sweep = {
+        rate: carried_out(rate, f"{rate:g}")["final"]["validation/loss"] for rate in (5e-4 * 2**k for k in range(8))
+    }
+    best = min(sweep, key=sweep.__getitem__)
+    found = carried_out("probe", "probe")
+    assert best / 2.001 <= found["settled"]["learning_rate"] <= best * 2.001, (sweep, found["settled"])
+    assert min(sweep) < best < max(sweep), "the best rate is inside the sweep"
