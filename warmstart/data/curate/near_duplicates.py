@@ -45,19 +45,20 @@ def ngram_hashes(texts: list[str], ngram: int, unit: str) -> tuple[np.ndarray, n
     Returns:
         uint64 `(all n-grams,)`, and int64 `(texts + 1,)` where those of each text begin.
     """
-    known: dict[str, int] = {}
-    hashes: list[int] = []
+    numbers: dict[str, int] = {"": 0}
+    hashes: list[int] = [0]  # of each different word, by its number; that of "" fills up short texts
+    found: list[int] = []
     starts = [0]
     for text in texts:
         words: list[str] = WORD.findall(text.casefold()) or text.split()
         pieces = words if unit == "words" else list(" ".join(words))
-        for piece in pieces:
-            if piece not in known:
-                known[piece] = xxhash.xxh3_64_intdigest(piece.encode())
-        hashes += [known[piece] for piece in pieces]
-        hashes += [0] * (ngram - len(pieces))
-        starts.append(len(hashes))
-    units, ends = np.array(hashes, dtype=np.uint64), np.array(starts)
+        for piece in set(pieces).difference(numbers):
+            numbers[piece] = len(hashes)
+            hashes.append(xxhash.xxh3_64_intdigest(piece.encode()))
+        found += map(numbers.__getitem__, pieces)
+        found += [0] * (ngram - len(pieces))
+        starts.append(len(found))
+    units, ends = np.array(hashes, dtype=np.uint64)[np.array(found, dtype=np.int64)], np.array(starts)
     if len(units) < ngram:
         return units[:0], np.zeros(len(texts) + 1, dtype=np.int64)
     count = len(units) - ngram + 1
