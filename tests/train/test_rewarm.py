@@ -32,7 +32,7 @@ def by_hand(t: int, total: int, width: int, start: float, floor: float, decay: f
     """The formula as it is written."""
     if t < width:
         return start + (1 - start) * (t + 1) / width
-    if t > decay:
+    if t > decay or decay == width:
         return floor
     return floor + 0.5 * (1 - floor) * (1 + math.cos(math.pi * (t - width) / (decay - width)))
 
