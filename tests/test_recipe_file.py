@@ -678,3 +678,63 @@ def test_the_examples_of_the_documentation_are_fine(page, write):
     assert blocks
     for block in blocks:
         read_any(write(block.split("```")[0]))
+
+
+FURTHER = replaced(
+    "    budget: {steps: 5}\n",
+    "    budget: {steps: 5}\n    evaluate: {also: {old: {source: {type: files, path: old.txt}}, long: {length: 64}}}\n",
+)
+
+
+def test_a_further_held_out_set_says_only_what_is_different(write):
+    stage = read_recipe(write(FURTHER)).stages[0]
+    old, long = stage.evaluate.also["old"], stage.evaluate.also["long"]
+    assert (old.source.name, old.length) == ("files", 32)
+    assert (long.source.name, long.length) == ("python-stdlib", 64)
+    assert stage.data.length == 32
+
+
+def test_a_further_held_out_set_replaces_lists_whole(write):
+    data = "{source: python-stdlib, curate: [exact-duplicates], length: 32}"
+    text = replaced("{source: python-stdlib, length: 32}", data, FURTHER).replace(
+        "long: {length: 64}", "raw: {curate: []}"
+    )
+    assert read_recipe(write(text)).stages[0].evaluate.also["raw"].curate == []
+
+
+@pytest.mark.parametrize("limit", ["", ", max_documents: 7"])
+def test_further_held_out_sets_survive_being_resolved(limit, write):
+    """Also where a set takes back to nothing what the stage's own data say."""
+    text = FURTHER.replace("length: 32}", f"length: 32{limit}}}").replace("length: 64", "max_documents: null")
+    recipe = read_recipe(write(text))
+    assert recipe.stages[0].evaluate.also["long"].max_documents is None
+    assert read_recipe(write(resolved(recipe))) == recipe
+
+
+def test_a_studys_shared_data_lie_under_an_arms_further_held_out_set(write):
+    study = "arms:\n  scratch:\n    - init: {like: gpt2}\n      evaluate: {also: {old: {max_documents: 3}}}\n"
+    read = read_study(write(replaced("arms:\n  scratch:\n    - init: {like: gpt2}\n", study, STUDY)), "smoke")
+    old = read.arms["scratch"][0].evaluate.also["old"]
+    assert (old.source.name, old.length, old.max_documents) == ("python-stdlib", 16, 3)
+    assert read_study(write(resolved(read)), None).arms == read.arms
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("long: {length: 64}", "validation: {}", "7: stages.0.evaluate.also.*'validation' is what other metrics"),
+        ("long: {length: 64}", "a/b: {}", "7: stages.0.evaluate.also.*'a/b' must consist of"),
+        (
+            "long: {length: 64}",
+            "long: {lenght: 64}",
+            "file.yaml:7: stages.0.evaluate.also.long.lenght: unknown.*'length'",
+        ),
+        ("long: {length: 64}", "long: {length: 1}", "file.yaml:7: stages.0.evaluate.also.long.length: found 1"),
+        ("length: 32", "length: 1", r"file.yaml:5: stages.0.data.length: found 1; must be at least 8$"),
+        ("length: 32", "lenght: 32", r"file.yaml:5: stages.0.data.lenght: unknown field[^\n]*$"),
+    ],
+)
+def test_what_is_wrong_with_a_further_held_out_set_is_said_once(old, new, message, write):
+    with pytest.raises(RecipeError, match=message) as caught:
+        read_recipe(write(replaced(old, new, FURTHER)))
+    assert len(str(caught.value).splitlines()) == 1

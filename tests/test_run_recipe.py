@@ -150,3 +150,36 @@ def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="safetensors"):
         load_model(result.model, "causal")
+
+
+def test_forgetting_is_visible(tmp_path: Path) -> None:
+    """An old corpus that is named is measured at every evaluation, and the stage says by how much its loss rose."""
+    raw = tiny_recipe(write_corpus(tmp_path / "new.jsonl"), steps=6)
+    old = {"source": {"type": "files", "path": str(write_corpus(tmp_path / "old.jsonl", seed=5))}}
+    raw["stages"][0]["evaluate"]["also"] = {"old": old}
+    recipe = warmstart.Recipe.model_validate(raw)
+    result = warmstart.run(recipe, tmp_path / "run", reporter=Reporter())
+    lines = [json.loads(line) for line in (result.model.parent / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [line for line in lines if "validation/loss" in line]
+    assert [line["step"] for line in evaluations] == [0, 3, 6]
+    assert all({"old/loss", "old/perplexity", "old/bits_per_byte", "old/accuracy"} <= set(line) for line in evaluations)
+    facts = result.stages[0]
+    assert facts["forgetting"] == {"old": evaluations[-1]["old/loss"] - evaluations[0]["old/loss"]}
+    assert facts["forgetting"]["old"] != 0
+    assert facts["also"]["old"]["fingerprint"] != facts["data"]["fingerprint"]
+    assert facts["also"]["old"]["statistics"]["validation_tokens"] > 0
+    assert "old/loss" in (tmp_path / "run/report.html").read_text()
+    # without the further set the run is the same run
+    del raw["stages"][0]["evaluate"]["also"]
+    plain = warmstart.run(warmstart.Recipe.model_validate(raw), tmp_path / "plain", reporter=Reporter())
+    assert plain.stages[0]["weights"] == facts["weights"]
+
+
+def test_a_further_set_that_cannot_be_prepared_is_named(tmp_path: Path) -> None:
+    raw = tiny_recipe(write_corpus(tmp_path / "new.jsonl"), steps=2)
+    raw["stages"][0]["evaluate"]["also"] = {"old": {"source": {"type": "files", "path": str(tmp_path / "none.jsonl")}}}
+    with pytest.raises(UserError, match=r"evaluate\.also\.old: .*none\.jsonl"):
+        warmstart.run(warmstart.Recipe.model_validate(raw), tmp_path / "run", reporter=Reporter())
+    raw["stages"][0]["evaluate"]["also"] = {"old": {"length": 64}}
+    with pytest.raises(UserError, match=r"evaluate\.also\.old\.length 64 is more than"):
+        warmstart.run(warmstart.Recipe.model_validate(raw), tmp_path / "two", reporter=Reporter())

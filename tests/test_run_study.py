@@ -103,3 +103,35 @@ def test_unknown_arm(tmp_path: Path) -> None:
     study = warmstart.Study.model_validate(tiny_study(tmp_path / "c.jsonl"))
     with pytest.raises(RecipeError, match="did you mean 'scratch'"):
         warmstart.study(study, slug="tiny", scale="laptop", out=tmp_path / "out", arms=["scrach"])
+
+
+def test_a_new_model_takes_the_tokenizer_of_its_seeds_source(tmp_path: Path) -> None:
+    """So that arms that start from the source and arms that start from nothing count loss in the same tokens."""
+    raw = tiny_study(tmp_path / "c.jsonl")
+    raw["arms"]["scratch"][0]["tokenizer"] = {"load": "small"}
+    study = warmstart.Study.model_validate(raw)
+    tasks = plan(study, ["scratch"], 2, tmp_path / "out")
+    assert [t.group for t in tasks] == ["sources"] * 2 + ["arms"] * 2
+    for task in tasks[2:]:
+        tokenizer = task.recipe.stages[0].tokenizer
+        assert tokenizer is not None
+        assert f"small/seed-{task.seed}/stages/00-stage/model" in str(tokenizer.load)
+        assert task.needs == [tmp_path / f"out/sources/small/seed-{task.seed}/stages/00-stage"]
+
+
+@pytest.mark.slow
+def test_a_study_shows_what_is_forgotten_and_what_trials_cost(tmp_path: Path) -> None:
+    raw = tiny_study(write_corpus(tmp_path / "c.jsonl"), flops=6e8)
+    old = {"source": {"type": "files", "path": str(write_corpus(tmp_path / "old.jsonl", seed=5))}}
+    raw["shared"]["evaluate"]["also"] = {"old": old}
+    raw["shared"]["train"]["learning_rate"] = {"type": "probe", "min_steps": 4}
+    raw["arms"] = {name: raw["arms"][name] for name in ("scratch", "fpi")}
+    raw["compare"]["seeds"] = 1
+    study = warmstart.Study.model_validate(raw)
+    console = Console(file=io.StringIO(), width=120)
+    record = warmstart.study(study, slug="t", scale="laptop", out=tmp_path / "out", jobs=2, console=console)
+    for arm in record["arms"].values():
+        assert len(arm["also"]["old"]["values"][0]) == len(arm["curve"]["values"][0])
+        assert arm["trial_flops"][0] == arm["curve"]["flops"][0][0] > 0
+        assert arm["flops"][0] <= 6e8
+    assert "What it did to other held-out data" in (tmp_path / "out/report.html").read_text()

@@ -58,6 +58,10 @@ Sets = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Put a value on top, e.g. stages.0.budget.steps=10; repeatable."),
 ]
 Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or start again.")]
+EngineKind = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="Where row steps run: on this machine, or on a Ray cluster.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes for the row steps of the local engine.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -85,15 +89,24 @@ def run(
         bool,
         typer.Option("--accept-changed-data", help="Resume although the data changed since the state was saved."),
     ] = False,
+    engine: EngineKind = "local",
+    workers: Workers = 1,
 ) -> None:
     """Carry a recipe out, stage by stage."""
     from warmstart.recipe_file import read_recipe
 
     read = read_recipe(recipe, sets or ())
-    from warmstart.run_recipe import run as carry_out  # after the check, so that a bad recipe is told sooner
+    from warmstart.data.engine import Engine  # after the check, so that a bad recipe is told sooner
+    from warmstart.run_recipe import run as carry_out
 
-    folder = out or Path("runs") / recipe.stem
-    result = carry_out(read, folder, resume=resume, console=console, accept_changed_data=accept_changed_data)
+    result = carry_out(
+        read,
+        out or Path("runs") / recipe.stem,
+        resume=resume,
+        console=console,
+        accept_changed_data=accept_changed_data,
+        engine=Engine(engine, workers),
+    )
     console.print(f"model: {result.model}", highlight=False, soft_wrap=True)
 
 
@@ -112,12 +125,15 @@ def study(
     ] = None,
     resume: Resume = True,
     sets: Sets = None,
+    engine: EngineKind = "local",
+    workers: Workers = 1,
 ) -> None:
     """Compare ways of training at equal compute: every arm of a study at every seed."""
     from warmstart.catalog import study_file
     from warmstart.recipe_file import read_study
 
     read = read_study(study, scale, sets or ())
+    from warmstart.data.engine import Engine
     from warmstart.run_study import study as carry_out
 
     slug = study_file(study).stem
@@ -132,6 +148,7 @@ def study(
         resume=resume,
         results=results,
         console=console,
+        engine=Engine(engine, workers),
     )
 
 
@@ -248,7 +265,7 @@ def schema(
 
 data = typer.Typer(
     cls=_Commands,
-    help="Corpora by name: what there is, and getting it.",
+    help="Corpora by name, and rows without training.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -272,6 +289,29 @@ def get_corpora(
     from warmstart.data.corpora.overview import get
 
     for line in get(names, language, lambda text: print(text, file=sys.stderr, flush=True)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@data.command("run")
+def run_data(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
+    out: Annotated[Path, typer.Option(help="An empty folder for the rows.")],
+    stage: Annotated[int, typer.Option(min=0, help="The stage whose data are made.")] = 0,
+    sets: Sets = None,
+    engine: EngineKind = "local",
+    workers: Workers = 1,
+) -> None:
+    """Curate and rewrite the rows of a stage, without training, and write them as JSON Lines."""
+    from warmstart.data.engine import Engine
+    from warmstart.data.export import export, summary
+    from warmstart.recipe_file import read_recipe
+
+    read = read_recipe(recipe, sets or ())
+    if stage >= len(read.stages):
+        raise UserError(f"--stage: {recipe} has the stages 0 to {len(read.stages) - 1}, found {stage}")
+    rows = read.stages[stage].data
+    assert rows is not None
+    for line in summary(export(rows, out, engine=Engine(engine, workers), notify=console.print), out):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

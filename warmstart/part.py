@@ -53,6 +53,7 @@ ROOM_PACKAGES = {
 }
 _contracts: dict[str, type[Part]] = {}
 _parts: dict[str, dict[str, type[Part]]] = {}
+_described: list[str] = []  # rooms whose JSON Schema is being written
 
 
 class SettingsError(ValueError):
@@ -124,11 +125,18 @@ class Part(BaseModel):
         if not _is_contract(cls):
             return handler(schema)
         classes = parts(cls.room)
-        shapes = [handler(part.__pydantic_core_schema__) for part in classes.values()]
+        names = {"enum": sorted(classes), "type": "string"}
+        if cls.room in _described:  # a part that holds parts of its own room: they are described one level deep
+            return {"anyOf": [names, {"type": "object", "required": ["type"], "properties": {"type": names}}]}
+        _described.append(cls.room)
+        try:
+            shapes = [handler(part.__pydantic_core_schema__) for part in classes.values()]
+        finally:
+            _described.pop()
         for shape in shapes:
             body = handler.resolve_ref_schema(shape)
             body["required"] = ["type", *(name for name in body.get("required", []) if name != "type")]
-        return {"anyOf": [{"enum": sorted(classes), "type": "string"}, *shapes]}
+        return {"anyOf": [names, *shapes]}
 
     @classmethod
     def _from_user(cls, value: Any) -> Self:

@@ -10,6 +10,7 @@ from warmstart.errors import ModelError
 from warmstart.part import Part
 from warmstart.recipe import Recipe, Stage, Study
 from warmstart.recipe_file import read_any, read_study
+from warmstart.train.probe import Probe
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -68,10 +69,20 @@ def _study(study: Study) -> Iterator[str]:
             yield from _stage(stage, recipe.stage_name(number), number, study.sources)
 
 
+def _rows(stage: Stage) -> Iterator[str]:
+    """A stage that makes rows and trains nothing."""
+    assert stage.data is not None
+    yield f"    data         {' + '.join(words(source) for source in stage.data.sources)}"
+    yield f"    curation     {', '.join(words(step) for step in stage.data.curate) or 'none'}"
+    yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
+
+
 def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]) -> Iterator[str]:
     assert stage.data is not None
-    assert stage.budget is not None
     yield f"  {name}"
+    if stage.budget is None:
+        yield from _rows(stage)
+        return
     yield f"    starts from  {_start(stage, number, sources)}"
     for position, surgery in enumerate(stage.surgery):
         yield f"    surgery      {words(surgery)}{_promise(stage, position, sources)}"
@@ -80,7 +91,7 @@ def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]
     yield f"    data         {rows}; blocks of {data.length} tokens, documents {data.documents}"
     yield f"    objective    {words(stage.objective)}"
     yield (
-        f"    training     {words(train.optimizer)}, learning rate {train.learning_rate:g}, "
+        f"    training     {words(train.optimizer)}, learning rate {_rate(train.learning_rate)}, "
         f"{words(train.schedule)}, batch {train.batch_size}, trains {words(train.trainable)}, "
         f"precision {train.precision}, device {train.device}"
     )
@@ -88,9 +99,15 @@ def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]
     yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
 
 
+def _rate(rate: float | Probe) -> str:
+    return f"{rate:g}" if isinstance(rate, float) else f"by probe (up to {100 * rate.share:g} % of the budget)"
+
+
 def _start(stage: Stage, number: int, sources: dict[str, list[Stage]]) -> str:
     if stage.init is not None:
         return f"a new {stage.init.like} model{_size(stage)}"
+    if stage.carry_on:
+        return "the stage before, carrying on its optimizer and its schedule"
     if stage.from_ is None:
         return "the stage before"
     if stage.from_ in sources:

@@ -11,10 +11,11 @@ Reading a file (with line numbers in errors, `--set`, scales) is `warmstart/reci
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
@@ -25,7 +26,9 @@ from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
+from warmstart.train.layout import Layout
 from warmstart.train.optimizers import Optimizer
+from warmstart.train.probe import Probe
 from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
 
@@ -65,7 +68,7 @@ class Tokenizer(Form):
     """Train a byte-level BPE tokenizer on the stage's own training documents, or load one."""
 
     train: Annotated[int, Field(ge=260, description="Vocabulary size of a tokenizer to train.")] | None = None
-    load: str | None = Field(None, description="A folder or hub id with a tokenizer.")
+    load: str | None = Field(None, description="A folder or hub id with a tokenizer, or a source of the study.")
 
     @model_validator(mode="after")
     def _one(self) -> Tokenizer:
@@ -75,11 +78,15 @@ class Tokenizer(Form):
 
 
 class Split(Form):
-    """Which documents are held out. By the hash of the document's text: no document is on both sides."""
+    """Which documents are held out. By the hash of the document's text (or of a column's value): no document is on both
+    sides."""
 
     validation: Annotated[float, Field(gt=0, lt=1, description="Share of the documents held out.")] = 0.05
     train: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
         (0.0, 1.0), description="The part of the training side that is read; disjoint parts share no document."
+    )
+    by: str | None = Field(
+        None, description="A column: rows with the same value stay together (a book, a project); default: the text."
     )
 
     @model_validator(mode="after")
@@ -102,6 +109,11 @@ class Data(Form):
     rewrite: list[Rewrite] = Field(default_factory=list, description="What is made of the rows, after the split.")
     begin_of_text: bool = Field(
         False, description="Put the begin-of-text token before each document where the tokenizer does not do so itself."
+    )
+    end_of_text: bool = Field(
+        True,
+        description="Put the end-of-text token after each document where the tokenizer does not end it itself; without "
+        "it, a text that answers its context is the only target.",
     )
     length: Annotated[int, Field(ge=8, description="Tokens per block.")] = 128
     packing: Packing = Field("concat", validate_default=True)
@@ -146,20 +158,36 @@ class Budget(Form):
         return float(getattr(self, self.unit))
 
 
+def _probe(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
 class Training(Form):
     """The training settings of a stage."""
 
-    learning_rate: Annotated[float, Field(gt=0, description="Peak learning rate.")] = 1e-3
+    learning_rate: Annotated[
+        Annotated[float, Tag("number"), Field(gt=0)] | Annotated[Probe, BeforeValidator(_probe), Tag("probe")],
+        Discriminator(lambda value: "probe" if isinstance(value, str | Mapping | Probe) else "number"),
+    ] = Field(1e-3, description="Peak learning rate; `probe`: measure it before the stage trains.")
     batch_size: Positive = Field(32, description="Blocks per optimizer step, over all processes.")
     accumulate: Positive = Field(1, description="Micro-batches per step; batch_size must be divisible by it.")
     clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="Largest norm of the gradient.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast where the hardware computes it natively, fp32 elsewhere."
     )
+    layout: Layout = Field(
+        "padded",
+        description="padded: every row as long as a block; bucketed: rows of similar length together, padded to the "
+        "longest; unpadded: real tokens only. The last two compute less where blocks have padding.",
+    )
     compile: bool = Field(False, description="Use torch.compile.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimizer: Optimizer = Field("adamw", validate_default=True)
     schedule: Schedule = Field("cosine", validate_default=True)
+    moments: Literal["reset", "load"] = Field(
+        "reset",
+        description="The optimizer's moments at the start: fresh, or those that the run of the starting weights saved.",
+    )
     trainable: Trainable = Field("all", validate_default=True)
     save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
@@ -173,7 +201,13 @@ class Training(Form):
     def _divides(self) -> Training:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.compile and self.layout != "padded":
+            raise ValueError(f"compile needs steps of one shape; layout '{self.layout}' has none: use 'padded'")
         return self
+
+
+# The first words of metrics' names that are taken: no further held-out set may be called so.
+RESERVED = ("validation", "mix")
 
 
 class Evaluation(Form):
@@ -183,6 +217,21 @@ class Evaluation(Form):
         0.1, description="A share of the budget (below 1) or a number of steps (1 and above)."
     )
     evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)
+    also: dict[str, Data] = Field(
+        default_factory=dict,
+        description="Further held-out sets by name, e.g. the corpus that the model comes from: their metrics are "
+        "`<name>/loss`, ... beside `validation/loss`. What a set does not say is as in the stage's own data.",
+    )
+
+    @field_validator("also")
+    @classmethod
+    def _no_clash(cls, also: dict[str, Data]) -> dict[str, Data]:
+        for name in also:
+            if name in RESERVED:
+                raise ValueError(f"'{name}' is what other metrics are called; choose another name")
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"the name '{name}' must consist of letters, digits, - and _")
+        return also
 
     @property
     def name_of_metrics(self) -> str:
@@ -197,6 +246,11 @@ class Stage(Form):
     from_: str | None = Field(
         None, alias="from", description="Start from a folder, a hub id, or a source of the study."
     )
+    carry_on: bool = Field(
+        False,
+        description="Go on with the training of the stage before: its weights, its optimizer's moments and step count, "
+        "and one schedule over both budgets. `train` and `objective` are then as in the stage before.",
+    )
     surgery: list[Surgery] = Field(default_factory=list)
     tokenizer: Tokenizer | None = Field(None, description="Default: the tokenizer that came with the weights.")
     data: Data | None = None
@@ -205,10 +259,24 @@ class Stage(Form):
     budget: Budget | None = None
     evaluate: Evaluation = Field(default_factory=Evaluation)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, raw: Any) -> Any:
+        """Puts the stage's own data settings under those of its further held-out sets."""
+        return with_own_data(raw)
+
     @model_validator(mode="after")
     def _start(self) -> Stage:
         if self.init is not None and self.from_ is not None:
             raise ValueError("a stage starts either from 'init' (new weights) or 'from' (existing weights), not both")
+        if self.train.moments == "load" and (self.init is not None or self.surgery):
+            raise ValueError(
+                "train.moments: 'load' needs weights that were trained as they are (no 'init', no 'surgery')"
+            )
+        if self.train.layout not in self.objective.layouts:
+            allowed = ", ".join(self.objective.layouts)
+            found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
+            raise Misfit([(("train", "layout"), found)])
         return self
 
 
@@ -226,6 +294,8 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
             problems.append((place, f"'budget' is missing: one of {units} (or, in a study, compare.flops)"))
         elif stage.budget.unit == "share":
             problems.append(((*place, "budget", "share"), "'share' has a meaning only in a study with compare.flops"))
+        if stage.carry_on:
+            problems += [((*place, *steps), text) for steps, text in cannot_carry_on(stages, number)]
         if stage.init is not None and stage.tokenizer is None:
             problems.append((place, "a new model needs a 'tokenizer' ('train' a size or 'load' one)"))
     names = [stage.name for stage in stages]
@@ -237,12 +307,41 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
     return problems
 
 
+def cannot_carry_on(stages: list[Stage], number: int) -> list[tuple[tuple[str | int, ...], str]]:
+    """Why a stage cannot carry on the training of the one before, each reason with its place inside the stage."""
+    stage = stages[number]
+    if number == 0:
+        return [(("carry_on",), "there is no stage before the first one")]
+    before = stages[number - 1]
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    for name, given in (("init", stage.init), ("from", stage.from_), ("surgery", stage.surgery)):
+        if given:
+            problems.append(((name,), "a stage that carries on trains the weights of the stage before; leave it out"))
+    if stage.tokenizer not in (None, before.tokenizer):
+        problems.append((("tokenizer",), "a stage that carries on has the tokenizer of the stage before; leave it out"))
+    if stage.objective != before.objective:
+        problems.append((("objective",), f"must be that of the stage before ({before.objective.name}) to carry on"))
+    for name in ("optimizer", "trainable", "schedule", "learning_rate"):
+        if getattr(stage.train, name) != getattr(before.train, name):
+            problems.append((("train", name), "must be as in the stage before to carry on; leave it out"))
+    if stage.budget is not None and before.budget is not None and stage.budget.unit != before.budget.unit:
+        text = f"must be in {before.budget.unit} as in the stage before to carry on, found {stage.budget.unit}"
+        problems.append((("budget",), text))
+    return problems
+
+
 class Recipe(Form):
     """A list of stages; each stage but the first goes on from the one before unless it says otherwise."""
 
     title: str = "recipe"
     seed: int = 0
     stages: Annotated[list[Stage], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: Any) -> Any:
+        """Puts the settings of the stage before under a stage that carries on."""
+        return filled_in(raw)
 
     @model_validator(mode="after")
     def _complete(self) -> Recipe:
@@ -279,7 +378,9 @@ class Compare(Form):
     metric: str = "validation/loss"
     better: Literal["lower", "higher"] = "lower"
     baseline: str
-    at: Literal["equal-flops"] = "equal-flops"
+    at: Literal["equal-flops", "no-training"] = Field(
+        "equal-flops", description="no-training: arms are ways to make rows, and evaluators measure the rows."
+    )
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
@@ -309,9 +410,9 @@ class Study(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _share(cls, raw: Any) -> Any:
+    def _fill_in(cls, raw: Any) -> Any:
         """Puts `shared` under every stage before the stages are checked."""
-        return with_shared(raw)
+        return filled_in(raw)
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -325,6 +426,11 @@ class Study(Form):
             if arm not in self.arms:
                 text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
                 problems.append((("compare", "arms", number), text))
+        if self.compare.at == "no-training":
+            problems += self._trained()
+            if problems:
+                raise Misfit(problems)
+            return self
         for group, members in (("arms", self.arms), ("sources", self.sources)):
             for name, stages in members.items():
                 if not stages:
@@ -352,6 +458,41 @@ class Study(Form):
             raise Misfit(problems)
         return self
 
+    def _trained(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """What has no place in a study without training, and what such a study lacks."""
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        if self.compare.flops is not None:
+            problems.append((("compare", "flops"), "without training there are no FLOPs"))
+        if self.sources:
+            problems.append((("sources",), "without training no model is started from"))
+        for name, stages in self.arms.items():
+            if len(stages) != 1:
+                problems.append((("arms", name), f"without training an arm is one stage, found {len(stages)}"))
+                continue
+            stage = stages[0]
+            for field in sorted(stage.model_fields_set - {"name", "data", "evaluate"}):
+                shown = "from" if field == "from_" else field
+                problems.append((("arms", name, 0, shown), "has no meaning in a study with compare.at: no-training"))
+            if stage.data is None:
+                problems.append((("arms", name, 0), "'data' is missing"))
+            for number, part in enumerate(stage.evaluate.evaluators):
+                if not part.of_rows:
+                    place = ("arms", name, 0, "evaluate", "evaluators", number)
+                    problems.append((place, f"'{part.name}' needs a model; without training rows are measured"))
+        return problems
+
+    def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
+        """Without training the seed is that of the draws in the curation."""
+        result = []
+        for stage in stages:
+            assert stage.data is not None
+            steps = [
+                part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part
+                for part in stage.data.curate
+            ]
+            result.append(stage.model_copy(update={"data": stage.data.model_copy(update={"curate": steps})}))
+        return result
+
     def _budgeted(self, stages: list[Stage]) -> list[Stage]:
         """Stages with `share` (or no budget at all: the rest) turned into FLOPs."""
         total = self.compare.flops
@@ -373,6 +514,9 @@ class Study(Form):
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         """The recipe of one arm at one seed; a `from` that names a source is left as it is."""
+        if self.compare.at == "no-training":
+            stages = self._drawn(self.arms[arm], seed)
+            return Recipe.model_construct(title=f"{self.title} · {arm}", seed=seed, stages=stages)
         return Recipe(title=f"{self.title} · {arm}", seed=seed, stages=self._budgeted(self.arms[arm]))
 
     def source_recipe(self, name: str, seed: int) -> Recipe:
@@ -386,20 +530,53 @@ class Study(Form):
         return sum(b.amount for b in budgets if b is not None)
 
 
-def with_shared(raw: Any) -> Any:
-    """A study's raw mapping with `shared` merged under every stage of its arms and sources."""
+def filled_in(raw: Any) -> Any:
+    """The raw mapping of a recipe or study with what its stages inherit written under each of them: what the study
+    shares, the training of the stage before where it is carried on, a stage's own data under its further held-out
+    sets."""
     if not isinstance(raw, Mapping) or not isinstance(raw.get("shared", {}), Mapping):
         return raw
     result = dict(raw)
+    if "stages" in raw:
+        result["stages"] = _filled_stages(raw["stages"], {})
     for group in ("sources", "arms"):
         if isinstance(raw.get(group), Mapping):
-            result[group] = {
-                name: [merge(raw.get("shared", {}), stage) if isinstance(stage, Mapping) else stage for stage in stages]
-                if isinstance(stages, list)
-                else stages
-                for name, stages in raw[group].items()
-            }
+            result[group] = {n: _filled_stages(stages, raw.get("shared", {})) for n, stages in raw[group].items()}
     return result
+
+
+def _filled_stages(stages: Any, shared: Mapping[str, Any]) -> Any:
+    if not isinstance(stages, list):
+        return stages
+    filled: list[Any] = []
+    for stage in stages:
+        if isinstance(stage, Mapping):
+            before = filled[-1] if filled else None
+            under = shared
+            if stage.get("carry_on") is True and isinstance(before, Mapping):
+                under = merge(shared, {key: before[key] for key in ("train", "objective") if key in before})
+            stage = with_own_data(merge(under, stage))
+        filled.append(stage)
+    return filled
+
+
+def with_own_data(stage: Any) -> Any:
+    """A stage's raw mapping with its `data` merged under every set of `evaluate.also`."""
+    if not isinstance(stage, Mapping):
+        return stage
+    data, evaluate = stage.get("data"), stage.get("evaluate")
+    if isinstance(data, Data):
+        data = data.model_dump(mode="json", by_alias=True)
+    if (
+        not isinstance(data, Mapping)
+        or not isinstance(evaluate, Mapping)
+        or not isinstance(evaluate.get("also"), Mapping)
+    ):
+        return stage
+    filled = {
+        name: merge(data, given) if isinstance(given, Mapping) else given for name, given in evaluate["also"].items()
+    }
+    return {**stage, "evaluate": {**evaluate, "also": filled}}
 
 
 # Keys of which a mapping has only one: the one on top removes the others below it.

@@ -90,6 +90,12 @@ class Origins:
         yield steps
         if len(steps) >= 4 and steps[0] in ("arms", "sources"):
             yield ("shared", *steps[3:])
+        for place in range(len(steps) - 3):
+            if steps[place : place + 2] == (
+                "evaluate",
+                "also",
+            ):  # a further held-out set has the stage's own data below it
+                yield from Origins._before_merging((*steps[:place], "data", *steps[place + 3 :]))
 
     def _exactly(self, steps: Steps) -> tuple[str, Steps] | None:
         for over in reversed(self.overrides):

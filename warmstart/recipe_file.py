@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from warmstart.catalog import study_file
 from warmstart.errors import RecipeError, nearest
-from warmstart.recipe import Recipe, Study, override, with_shared
+from warmstart.recipe import Recipe, Study, filled_in, override
 from warmstart.recipe_errors import Origins, Override, recipe_error
 from warmstart.recipe_text import Document, Steps, read_file, read_text, write_text
 
@@ -208,8 +208,7 @@ def _check(form: type[Form], document: Document, raw: Any, applied: list[Overrid
     try:
         return form.model_validate(raw)
     except ValidationError as error:
-        checked = with_shared(raw) if form is Study else raw
-        raise recipe_error(error, form, checked, Origins(document, applied)) from None
+        raise recipe_error(error, form, filled_in(raw), Origins(document, applied)) from None
 
 
 def _assignment(text: str, option: str, example: str) -> tuple[str, Any]:

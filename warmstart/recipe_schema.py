@@ -23,7 +23,7 @@ def schema(kind: Literal["recipe", "study"] = "recipe") -> dict[str, Any]:
         RecipeError: an installed package offers parts that cannot be imported.
     """
     form = Recipe if kind == "recipe" else Study
-    body = form.model_json_schema(by_alias=True)
+    body = _with_partial_sets(form.model_json_schema(by_alias=True))
     if kind == "study":
         body = _with_partial_stages(body)
     return {"$schema": DIALECT, **body}
@@ -40,6 +40,13 @@ def write(kind: Literal["recipe", "study"], path: Path) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _with_partial_sets(body: dict[str, Any]) -> dict[str, Any]:
+    """A further held-out set says only what is not as in the stage's own data."""
+    body["$defs"]["FurtherData"] = {key: item for key, item in body["$defs"]["Data"].items() if key != "required"}
+    body["$defs"]["Evaluation"]["properties"]["also"]["additionalProperties"] = {"$ref": "#/$defs/FurtherData"}
+    return body
 
 
 def _with_partial_stages(body: dict[str, Any]) -> dict[str, Any]:

@@ -23,9 +23,11 @@ from rich.console import Console
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, prepare
 from warmstart.disk import write_whole
-from warmstart.errors import ModelError, StateError, UserError
+from warmstart.errors import DataError, ModelError, StateError, UserError
+from warmstart.evaluate.curves import forgetting
 from warmstart.models.build import configuration, new_model
 from warmstart.models.card import model_card
 from warmstart.models.load import load_model
@@ -37,10 +39,13 @@ from warmstart.randomness import derive_seed
 from warmstart.recipe import Recipe, Stage
 from warmstart.recipe_file import resolved
 from warmstart.surgery.check import compare
+from warmstart.train.chain import chain_of
 from warmstart.train.compute import peak_memory_bytes
 from warmstart.train.loop import Training
 from warmstart.train.precision import resolve_device
 from warmstart.train.progress import ConsoleReporter, Reporter
+from warmstart.train.settle import settle
+from warmstart.train.trial import Trials
 
 
 @dataclass
@@ -64,12 +69,14 @@ def run(
     console: Console | None = None,
     reporter: Reporter | None = None,
     accept_changed_data: bool = False,
+    engine: Engine | None = None,
 ) -> RunResult:
     """Carries out a recipe in the folder `out`. Finished stages are kept; an unfinished one goes on where it was.
 
     Args:
         resume: False starts again from nothing (what `out` holds of this run is removed).
         accept_changed_data: resume although the data changed since the state was saved.
+        engine: where the row steps run (this process, several, Ray); it changes the time they take and nothing else.
 
     Raises:
         UserError: whatever the user can mend (a bad recipe, other data or another recipe in `out`, a full disk, ...).
@@ -96,7 +103,7 @@ def run(
             if not (folder / "stage.json").is_file():
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
-                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data)
+                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data, engine)
                 if processes.is_main_process:
                     lineage.save(out / "lineage.json")
                     _finish_stage(folder)
@@ -140,6 +147,7 @@ def _run_stage(
     text: str,
     reporter: Reporter,
     accept_changed_data: bool,
+    engine: Engine | None,
 ) -> None:
     stage = recipe.stages[number]
     assert stage.data is not None
@@ -148,12 +156,13 @@ def _run_stage(
     head = stage.objective.head
     processes = PartialState()
     with processes.main_process_first():
-        if stage.tokenizer is not None:
-            tokenizer = tokenizer_for(stage.tokenizer, stage.data, head)
+        if stage.tokenizer is not None and not stage.carry_on:
+            tokenizer = tokenizer_for(stage.tokenizer, stage.data, head, engine=engine)
         else:
             assert start is not None
             tokenizer = load_tokenizer(start)
-        data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line))
+        data = prepare(stage.data, tokenizer, notify=lambda line: reporter.event("note", text=line), engine=engine)
+        also = _further_sets(stage, tokenizer, reporter, engine)
     reporter.event("note", text=_data_line(data))
     model, start_id = _starting_model(recipe, stage, start, tokenizer, data, lineage, f"{folder.name} start")
     check_fits(tokenizer, model.config)
@@ -180,15 +189,30 @@ def _run_stage(
             largest_logit_difference=difference.largest,
         )
         del grown
+    chain = chain_of(recipe.stages, number)
+    settled = settle(
+        stage,
+        lambda known: Trials(model, tokenizer, known, data, seed=recipe.seed, number=number),
+        folder,
+        earlier=previous.parent if previous is not None and chain.carries_on else None,
+        same_rows=chain.same_rows,
+        is_main=processes.is_main_process,
+    )
+    for line in settled.lines():
+        reporter.event("note", text=line)
     training = Training(
         model,
         tokenizer,
-        stage,
+        settled.stage,
         data,
         seed=recipe.seed,
         number=number,
         folder=folder,
         reporter=reporter,
+        also=also,
+        chain=chain,
+        spent=settled.flops,
+        earlier=_earlier_state(stage, start),
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model))
@@ -210,6 +234,7 @@ def _run_stage(
         "folder": folder.name,
         "steps": training.counts.step,
         "tokens": training.counts.tokens,
+        "real_tokens": training.counts.real_tokens,
         "flops": training.counts.flops,
         "seconds": training.counts.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -220,12 +245,55 @@ def _run_stage(
         "precision": training.precision,
         "device": training.device.type,
         "surgery": changes,
-        "data": {"fingerprint": data.fingerprint, "statistics": data.statistics},
+        "trial_flops": settled.flops,
+        "settled": settled.facts,
+        "data": _data_facts(data),
+        "also": {name: _data_facts(held_out) for name, held_out in also.items()},
+        "forgetting": {
+            name: forgetting([training.first_values[f"{name}/loss"], values[f"{name}/loss"]])
+            for name in also
+            if f"{name}/loss" in training.first_values and f"{name}/loss" in values
+        },
     }
-    shown = {k: facts[k] for k in ("parameters", "steps", "tokens", "flops", "weights")} | values
+    counted = ("parameters", "steps", "tokens", "real_tokens", "flops", "weights")
+    shown = {k: facts[k] for k in counted} | settled.shown() | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+
+
+def _earlier_state(stage: Stage, start: str | None) -> Path | None:
+    """Where the moments are that this stage goes on with; every finished stage keeps its state beside its model."""
+    if start is None or not (stage.carry_on or stage.train.moments == "load"):
+        return None
+    state = Path(start).parent / "state"
+    if not state.is_dir():
+        raise StateError(
+            f"train.moments: '{start}' has no saved state beside it; 'load' needs the model folder of a run"
+        )
+    return state
+
+
+def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:
+    """The held-out sides of `evaluate.also`."""
+    found = {}
+    for name, data in stage.evaluate.also.items():
+        try:
+            found[name] = prepare(
+                data,
+                tokenizer,
+                notify=lambda line: reporter.event("note", text=line),
+                engine=engine,
+                sides=("validation",),
+            )
+        except DataError as error:
+            raise DataError(f"evaluate.also.{name}: {error}") from error
+        reporter.event("note", text=f"held-out set '{name}': {_data_line(found[name])}")
+    return found
+
+
+def _data_facts(data: Prepared) -> dict[str, Any]:
+    return {"fingerprint": data.fingerprint, "statistics": data.statistics}
 
 
 def _finish_stage(folder: Path) -> None:
@@ -270,8 +338,10 @@ def _check_length(model: PreTrainedModel, stage: Stage) -> None:
     limit = getattr(model.config, "max_position_embeddings", None)
     if isinstance(limit, int):
         limit -= first_position(model)
-    if isinstance(limit, int) and stage.data.length > limit:
-        raise ModelError(f"data.length {stage.data.length} is more than the model's {limit} positions; lower it")
+    for where, data in {"data": stage.data, **stage.evaluate.also}.items():
+        if isinstance(limit, int) and data.length > limit:
+            where = where if data is stage.data else f"evaluate.also.{where}"
+            raise ModelError(f"{where}.length {data.length} is more than the model's {limit} positions; lower it")
 
 
 def what_moves(model: PreTrainedModel) -> str:

@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
-from warmstart.recipe import Recipe, Study
+from warmstart.recipe import Recipe, Stage, Study, Tokenizer
 from warmstart.recipe_file import resolved
 from warmstart.train.metrics import read_metrics
 from warmstart.train.progress import Reporter
@@ -69,6 +70,7 @@ def study(
     resume: bool = True,
     results: Path | str | None = None,
     console: Console | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Carries a study out in the folder `out` and returns its results.
 
@@ -78,6 +80,7 @@ def study(
         jobs: runs at a time; default: one per core on a CPU, one on an accelerator.
         resume: False starts again from nothing.
         results: also write the results to `results/<family>/<slug>.json` below this folder.
+        engine: where the row steps run.
 
     Returns:
         The results as they are written to `out/results.json`.
@@ -90,16 +93,20 @@ def study(
     out = Path(out)
     chosen = _chosen_arms(study, arms)
     count = seeds or study.compare.seeds
-    tasks = plan(study, chosen, count, out)
-    jobs = jobs or _default_jobs(tasks)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "study.yaml", resolved(study))
-    _carry_out(tasks, jobs, resume, console)
     from warmstart.report.page import render
     from warmstart.report.results import Results
     from warmstart.report.table import comparison_table
 
-    record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
+    if study.compare.at == "no-training":
+        from warmstart.run_data_study import measure
+
+        record = measure(study, chosen, count, slug=slug, scale=scale, console=console, engine=engine)
+    else:
+        tasks = plan(study, chosen, count, out)
+        _carry_out(tasks, jobs or _default_jobs(tasks), resume, console, engine)
+        record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
     record.save(out / "results.json")
     if results is not None:
         record.save(Path(results) / study.family / f"{slug}.json")
@@ -115,7 +122,7 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
     for seed in range(seeds):
         made: dict[str, Path] = {}
         for name in study.sources:
-            if not any(stage.from_ == name for arm in arms for stage in study.arms[arm]):
+            if not any(name in _starts(stage) for arm in arms for stage in study.arms[arm]):
                 continue
             recipe = study.source_recipe(name, seed)
             folder = out / "sources" / name / f"seed-{seed}"
@@ -123,14 +130,27 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
             made[name] = folder / "stages" / recipe.stage_name(len(recipe.stages) - 1)
         for arm in arms:
             recipe = study.recipe(arm, seed)
-            needs = [made[s.from_] for s in recipe.stages if s.from_ in made]
-            stages = [
-                s.model_copy(update={"from_": str((made[s.from_] / "model").resolve())}) if s.from_ in made else s
-                for s in recipe.stages
-            ]
-            recipe = recipe.model_copy(update={"stages": stages})
+            needs = [made[name] for s in recipe.stages for name in _starts(s) if name in made]
+            models = {name: str((stage / "model").resolve()) for name, stage in made.items()}
+            recipe = recipe.model_copy(update={"stages": [_located(s, models) for s in recipe.stages]})
             tasks.append(Task("arms", arm, seed, recipe, out / "arms" / arm / f"seed-{seed}", needs))
     return sorted(tasks, key=lambda task: (task.group != "sources", task.seed))
+
+
+def _starts(stage: Stage) -> list[str]:
+    """What a stage takes its weights or its tokenizer from, by the names in the recipe."""
+    loaded = stage.tokenizer.load if stage.tokenizer is not None else None
+    return [name for name in (stage.from_, loaded) if name is not None]
+
+
+def _located(stage: Stage, models: dict[str, str]) -> Stage:
+    """A stage with the folders of the study's sources in the place of their names."""
+    changes: dict[str, Any] = {}
+    if stage.from_ in models:
+        changes["from_"] = models[stage.from_]
+    if stage.tokenizer is not None and stage.tokenizer.load in models:
+        changes["tokenizer"] = Tokenizer(load=models[stage.tokenizer.load])
+    return stage.model_copy(update=changes)
 
 
 def _chosen_arms(study: Study, arms: list[str] | None) -> list[str]:
@@ -168,7 +188,13 @@ class _QueueReporter(Reporter):
 
 
 def _work(
-    recipe: dict[str, Any], folder: str, resume: bool, threads: int, queue: Any, key: tuple[str, str, int]
+    recipe: dict[str, Any],
+    folder: str,
+    resume: bool,
+    threads: int,
+    queue: Any,
+    key: tuple[str, str, int],
+    engine: Engine | None,
 ) -> None:
     """One run in a process of its own."""
     # A terminal sends Ctrl-C to its whole process group; a run that heard it there and again from the study would take
@@ -181,7 +207,7 @@ def _work(
     if threads:
         torch.set_num_threads(threads)
     try:
-        run(Recipe.model_validate(recipe), folder, resume=resume, reporter=_QueueReporter(queue, key))
+        run(Recipe.model_validate(recipe), folder, resume=resume, reporter=_QueueReporter(queue, key), engine=engine)
     except (Interrupted, KeyboardInterrupt) as error:
         queue.put((key, "interrupted", {"text": str(error)}))
     except UserError as error:
@@ -192,7 +218,7 @@ def _work(
         queue.put((key, "finished", {}))
 
 
-def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> None:
+def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console, engine: Engine | None) -> None:
     """Runs every task that is not finished, `jobs` at a time; sources before the arms that need them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warmstart.run_recipe"])
@@ -220,7 +246,7 @@ def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console) -> 
                                 key = (task.group, task.name, task.seed)
                                 raw = task.recipe.model_dump(mode="json", by_alias=True)
                                 process = context.Process(
-                                    target=_work, args=(raw, str(task.folder), resume, threads, queue, key)
+                                    target=_work, args=(raw, str(task.folder), resume, threads, queue, key, engine)
                                 )
                                 process.start()
                                 running[key], task.state = process, "running"
@@ -369,17 +395,20 @@ def _totals(members: list[list[dict[str, Any]]]) -> dict[str, Any]:
 def _arm(members: list[Task], metric: str) -> dict[str, Any]:
     stages = [_stages(task) for task in members]
     curves = [_curve(task, metric) for task in members]
+    further = members[0].recipe.stages[-1].evaluate.also
     lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
     return _totals(stages) | {
         "reused_flops": [s[0]["reused_flops"] for s in stages],
+        "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],
         "final": [curve["values"][-1] for curve in curves],
-        "curve": {
-            "flops": [curve["flops"] for curve in curves],
-            "tokens": [curve["tokens"] for curve in curves],
-            "values": [curve["values"] for curve in curves],
-        },
+        "curve": _by_seed(curves),
+        "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},
         "lineage": lineage,
     }
+
+
+def _by_seed(curves: list[dict[str, list[float]]]) -> dict[str, list[list[float]]]:
+    return {key: [curve[key] for curve in curves] for key in ("flops", "tokens", "values")}
 
 
 def _curve(task: Task, metric: str) -> dict[str, list[float]]:
@@ -398,5 +427,5 @@ def _curve(task: Task, metric: str) -> dict[str, list[float]]:
             curve["values"].append(line[metric])
         before = {"flops": before["flops"] + facts["flops"], "tokens": before["tokens"] + facts["tokens"]}
     if not curve["values"]:
-        raise UserError(f"compare.metric: '{metric}' is not among what the evaluators of {task.title} measure")
+        raise UserError(f"the metric '{metric}' is not among what the evaluators of {task.title} measure")
     return curve

@@ -24,6 +24,8 @@ compute) at the scale of our own runs. They never say that a paper's number was 
 - `unclear`: everything else: an interval that contains 0, a seed that diverged, or a single seed (no
   interval at all).
 
+A study without training (its curves end at 0 FLOPs) has no saving; there the interval of the difference alone decides.
+
 Intervals are Student's t over paired seeds: each seed gives method and baseline the same data order and the
 same evaluation, so the pair's difference is free of what both share. With two or three seeds they are wide,
 as they should be.
@@ -165,8 +167,8 @@ def saving_of(speed_up: float) -> float:
     return 1 - 1 / (1 + speed_up)
 
 
-def verdict(difference: Interval, saving: Interval, diverged: Sequence[bool], better: Better) -> Verdict:
-    """The verdict on one arm; the module's docstring is the definition."""
+def verdict(difference: Interval, saving: Interval | None, diverged: Sequence[bool], better: Better) -> Verdict:
+    """The verdict on one arm; the module's docstring is the definition. `saving` is None where nothing was trained."""
     if len(diverged) < 2:
         return "unclear"
     if all(diverged):
@@ -179,9 +181,9 @@ def verdict(difference: Interval, saving: Interval, diverged: Sequence[bool], be
         if sign * best < 0:
             return "does not hold"
         # (The saving has an interval only where every pair reached the baseline's final metric.)
-        if sign * worst > 0 and saving["low"] is not None and saving["low"] > 0:
+        if sign * worst > 0 and (saving is None or (saving["low"] is not None and saving["low"] > 0)):
             return "holds"
-    if saving["high"] is not None and saving["high"] < 0:
+    if saving is not None and saving["high"] is not None and saving["high"] < 0:
         return "does not hold"
     return "unclear"
 
@@ -217,6 +219,7 @@ def effect(
         savings.append(None if needed is None else 1 - needed / total)
         with_source.append(None if needed is None else 1 - (needed + source) / total)
     difference, saving = interval(differences), _at_most_one(interval(savings))
+    trained = any(curve[-1]["flops"] > 0 for curve in (*method, *baseline))
     return {
         "difference": {**difference, "per_seed": differences},
         "saving": {**saving, "per_seed": savings, "reached": reached},
@@ -225,7 +228,7 @@ def effect(
             "per_seed": with_source,
             "reached": list(reached),
         },
-        "verdict": verdict(difference, saving, diverged, better),
+        "verdict": verdict(difference, saving if trained else None, diverged, better),
     }
 
 

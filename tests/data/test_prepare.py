@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpora import GivenRows
 
 from warmstart.data.batch.encode import Encoder
-from warmstart.data.documents import is_held_out
+from warmstart.data.curated import curated
+from warmstart.data.documents import documents_key, is_held_out
+from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, documents, prepare
 from warmstart.errors import DataError, ModelError
 from warmstart.models.tokenizer import train_tokenizer
@@ -213,3 +216,48 @@ def test_a_tokenizer_without_an_end(tmp_path: Path) -> None:
         prepare(data_of(write(tmp_path / "a.jsonl", TEXTS)), bare)
     with pytest.raises(ModelError, match="no fast form"):
         prepare(data_of(tmp_path / "a.jsonl"), object())
+
+
+def test_the_validation_side_alone(tmp_path: Path, tokenizer: Any) -> None:
+    """The same held-out blocks as with both sides, under a key of their own, without tokenising the training side."""
+    data = data_of(write(tmp_path / "a.jsonl", TEXTS), write(tmp_path / "b.jsonl", [t + "!" for t in TEXTS[:30]]))
+    half = prepare(data, tokenizer, sides=("validation",), cache_dir=tmp_path / "cache")
+    both = prepare(data, tokenizer, cache_dir=tmp_path / "cache")
+    assert half.fingerprint != both.fingerprint
+    assert half.train == []
+    assert decoded(half, tokenizer, "validation") == decoded(both, tokenizer, "validation")
+    assert half.bytes_per_token == both.bytes_per_token
+    assert half.statistics["validation_tokens"] == both.statistics["validation_tokens"]
+    assert half.statistics["documents"] == both.statistics["validation_documents"]
+    assert not any(name.startswith("train") for name in half.statistics)
+
+
+def test_rows_with_the_same_value_stay_on_one_side() -> None:
+    """Also where rows have no value (then their text decides), in one process and in two."""
+    rows = [{"text": text, "book": f"book {n // 4}" if n % 10 else None} for n, text in enumerate(TEXTS)]
+    found = []
+    for engine in (Engine(), Engine(workers=2, batch=7)):
+        data = data_of(
+            split={"validation": 0.3, "by": "book"}, source=GivenRows(given=rows), max_documents=79 + engine.workers
+        )
+        columns = list(curated(data, engine=engine).batches(0))
+        sides = [
+            (book, mark / 2**64 < 0.3)
+            for batch in columns
+            for book, mark in zip(batch["book"], batch["mark"], strict=True)
+        ]
+        by_book: dict[str, set[bool]] = {}
+        for book, side in sides:
+            if book is not None:
+                by_book.setdefault(book, set()).add(side)
+        assert all(len(some) == 1 for some in by_book.values())
+        assert len(by_book) == 20
+        assert {side for some in by_book.values() for side in some} == {True, False}
+        assert {side for book, side in sides if book is None} == {True, False}
+        found.append(sides)
+    assert found[0] == found[1]
+    assert documents_key(
+        data_of(split={"validation": 0.3, "by": "book"}, source=GivenRows(given=rows))
+    ) != documents_key(data_of(split={"validation": 0.3}, source=GivenRows(given=rows)))
+    with pytest.raises(DataError, match=r"data\.split\.by: none of the 80 rows has a value in 'boook'"):
+        curated(data_of(split={"validation": 0.3, "by": "boook"}, source=GivenRows(given=rows)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from warmstart.data.sources import Source
 from warmstart.data.sources.files import Files
 from warmstart.data.sources.hugging_face import HuggingFace
 from warmstart.data.sources.python_stdlib import PythonStdlib
+from warmstart.data.sources.union import Union
 from warmstart.errors import DataError
 
 
@@ -297,3 +299,32 @@ def test_data_set_fingerprint_follows_content(saved: Path) -> None:
     arrow = next((saved / "train").glob("*.arrow"))
     arrow.write_bytes(arrow.read_bytes().replace(b"three", b"seven"))
     assert HuggingFace(path=str(saved)).fingerprint() != before
+
+
+def test_docstrings_of_the_standard_library_are_captions() -> None:
+    source = PythonStdlib(documents="docstring")
+    rows = list(itertools.islice(source.rows(), 300))
+    assert all("\n" not in row["text"] and row["text"].strip() for row in rows)
+    assert len({row["id"] for row in rows}) == 300
+    assert rows == list(itertools.islice(source.rows(), 300))
+    assert any(row["id"].startswith("_collections_abc.py:") for row in rows)
+    assert source.fingerprint() != PythonStdlib().fingerprint()
+
+
+# ---- union ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_union_is_one_source_whose_rows_know_their_member(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.txt", f"{name} one\n{name} two\n")
+    files = [Files(path=str(tmp_path / f"{name}.txt"), documents="line") for name in ("a", "b", "a")]
+    union = Union(members=files[:2], label="both")
+    rows = list(union.rows())
+    assert [row["text"] for row in rows] == ["a one", "a two", "b one", "b two"]
+    assert {row["source"] for row in rows} == {"both"}
+    assert [row["member"] for row in rows] == ["files", "files", "files-2", "files-2"]
+    assert len({row["id"] for row in Union(members=files).rows()}) == 6  # ids stay unique though a file is there twice
+    assert union.fingerprint() != Union(members=files[:1]).fingerprint()
+    assert union.fingerprint() != Union(members=[files[1], files[0]]).fingerprint()
+    write(tmp_path / "b.txt", "b one\nb three\n")
+    assert list(union.rows())[3]["text"] == "b three"

@@ -123,6 +123,16 @@ def test_per_source_losses_average_to_the_whole(tmp_path: Path) -> None:
     assert values["validation/loss"] == pytest.approx(mean)
 
 
+def test_the_means_over_sources_count_each_source_once(tmp_path: Path) -> None:
+    given = subject(tmp_path, sources=3)
+    values = HeldOut(tokens=10**6).evaluate(given)
+    for metric in ("loss", "accuracy"):
+        each = [values[f"validation/s{number}/{metric}"] for number in range(3)]
+        assert values[f"validation/macro/{metric}"] == pytest.approx(sum(each) / 3)
+        assert len(set(each)) == 3
+    assert not any("macro" in name for name in HeldOut().evaluate(subject(tmp_path)))
+
+
 def test_reads_at_most_so_many_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = subject(tmp_path, sources=2)
     read = 0
@@ -136,3 +146,22 @@ def test_reads_at_most_so_many_tokens(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Causal, "collate", spy)
     HeldOut(tokens=160, batch_size=3).evaluate(given)
     assert 64 < read <= 160
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_a_further_set_is_measured_as_if_it_were_the_stages_own(tmp_path: Path, kind: str) -> None:
+    given = subject(tmp_path, kind, sources=2)
+    alone = HeldOut().evaluate(given)
+    path = tmp_path / "old.jsonl"
+    path.write_text("".join(json.dumps({"text": f"Once upon a time {n}, " * (n % 5 + 1)}) + "\n" for n in range(60)))
+    raw = {"source": {"type": "files", "path": str(path)}, "length": 16, "split": {"validation": 0.3}}
+    old = prepare(Data.model_validate(raw), given.tokenizer, sides=("validation",))
+    given.also = {"old": old}
+    both = HeldOut().evaluate(given)
+    assert {name: value for name, value in both.items() if name.startswith("validation/")} == alone
+    added = {name.removeprefix("old/"): value for name, value in both.items() if name.startswith("old/")}
+    assert set(added) == {"loss", "perplexity", "accuracy", "bits_per_byte"}
+    if kind == "causal":  # (the masks of a set are its own)
+        given.data, given.also = old, {}
+        expected = HeldOut().evaluate(given)
+        assert added == {name.removeprefix("validation/"): value for name, value in expected.items()}

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from warmstart.errors import ModelError
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives import Batch, Row
-from warmstart.objectives.masked import Masked
+from warmstart.objectives.masked import Masked, _document_mask
 from warmstart.objectives.words import Words
 
 TEXT = "def reader(self):\n    return self.read_all(chunk=1024) + other\n"
@@ -141,16 +141,24 @@ def test_whole_words_are_hidden_together(tokenizer: Any) -> None:
         assert (split == 0) == whole  # single tokens do split words
 
 
-def test_attention_mask_only_where_documents_share_a_block(tokenizer: Any) -> None:
+def test_documents_and_padding_are_told_only_where_there_are_some(tokenizer: Any) -> None:
     rows = random_rows(2)
-    mask = collated(rows, tokenizer)[0]["attention_mask"]
+    shared = collated(rows, tokenizer)[0]
+    assert torch.equal(shared["documents"][0], torch.arange(128) // 32)
+    assert "attention_mask" not in shared
+    mask = _document_mask(shared["documents"])
     assert mask.shape == (2, 1, 128, 128)
     assert mask.dtype == torch.float32
     same = torch.arange(128)[:, None] // 32 == torch.arange(128)[None] // 32
     assert (mask[0, 0][same] == 0).all()
     assert (mask[0, 0][~same] < -1e20).all()
     single = [row | {"documents": np.zeros(128, dtype=np.int64)} for row in rows]
-    assert "attention_mask" not in collated(single, tokenizer)[0]
+    assert not {"documents", "attention_mask"} & set(collated(single, tokenizer)[0])
+    single[1]["documents"] = np.repeat([0, -1], [100, 28])
+    padded = collated(single, tokenizer)[0]
+    assert "documents" not in padded
+    assert padded["attention_mask"].sum(dim=1).tolist() == [128, 100]
+    assert (padded["labels"][1, 100:] == -100).all()
 
 
 def test_a_tokenizer_without_a_mask_token() -> None:

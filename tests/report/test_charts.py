@@ -88,3 +88,25 @@ def test_run_charts_leave_out_words_and_use_a_log_scale_where_values_differ_much
     assert [c["title"] for c in charts] == ["loss", "perplexity"]
     assert [c["logarithmic"] for c in charts] == [False, True]
     assert charts[0]["series"][0]["y"] == [4.0, None]
+
+
+def test_a_further_held_out_set_has_curves_of_its_own():
+    fields = study_fields()
+    for each in fields["arms"].values():
+        values = [[v + 1 for v in seed] for seed in each["curve"]["values"]]
+        each["also"] = {"old": {**each["curve"], "values": values}}
+    results = Results.build(**fields)
+    assert results.also == ["old"]
+    own, old = curves_chart(results), curves_chart(results.about("old"))
+    assert old["metric"] == "old/loss"
+    for one, other in zip(own["arms"], old["arms"], strict=True):
+        assert other["mean"] == pytest.approx([v + 1 for v in one["mean"]])
+    assert old["range"] == pytest.approx([v + 1 for v in own["range"]])
+    assert Results.build(**study_fields()).also == []
+
+
+def test_held_out_losses_share_the_chart_of_the_training_loss():
+    line = {"step": 1, "tokens": 1, "flops": 1.0, "loss": 3.0, "validation/loss": 2.0, "old/loss": 1.0}
+    found = run_charts([("one", [line | {"old/accuracy": 0.5, "validation/a/loss": 1.0}])])
+    assert {series["name"] for series in found[0]["series"]} == {"loss", "validation/loss", "old/loss"}
+    assert {chart["title"] for chart in found[1:]} == {"old/accuracy", "validation/a/loss"}

@@ -161,3 +161,35 @@ def test_it_learns(tmp_path: Path) -> None:
     loop = training(tmp_path, budget={"steps": 60}, train={"learning_rate": 1e-2})
     before = loop.evaluate()["validation/loss"]
     assert loop.run()["validation/loss"] < before - 1.0
+
+
+def test_a_loaded_model_trains_with_its_dropout_like_a_new_one(tmp_path: Path) -> None:
+    loop = training(tmp_path)
+    loop.model.save_pretrained(tmp_path / "saved")
+    loaded = type(loop.model).from_pretrained(tmp_path / "saved")
+    assert not loaded.training
+    again = Training(loaded, loop.tokenizer, loop.stage, loop.data, seed=7, number=0, folder=tmp_path / "again")
+    loop.step()
+    again.step()
+    assert torch.equal(weights(loop.model), weights(again.model))
+
+
+def test_a_block_without_a_target_is_harmless(tmp_path: Path) -> None:
+    """A block may hold nothing but context (the end of a long header): the normaliser counts the step's targets, so it
+    weighs nothing, alone in its micro-batch too."""
+    alone, beside = (
+        training(tmp_path, folder="alone", train={"batch_size": 1}),
+        training(tmp_path, folder="beside", train={"batch_size": 2, "accumulate": 2}),
+    )
+    row = alone.next_rows()[0]
+    empty = row | {"context": [True] * len(row["tokens"])}
+    found = []
+    for each, rows in ((alone, [row]), (beside, [row, empty]), (beside, [empty, empty])):
+        without_dropout(each.model)
+        each.optimizer.zero_grad()
+        loss = each.backward(each.collate(rows))
+        found.append((float(loss.total), torch.cat([p.grad.flatten() for p in each.model.parameters()])))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-5, atol=1e-7)
+    assert found[2][0] == 0.0
+    assert not found[2][1].any()

@@ -29,10 +29,13 @@ def run_with(processes: int, recipe: Path, out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["padded", "bucketed", "unpadded"])
+def test_two_processes_equal_one(tmp_path: Path, layout: str) -> None:
     raw: dict[str, Any] = tiny_recipe(write_corpus(tmp_path / "c.jsonl"), objective="masked", steps=8)
     raw["stages"][0]["init"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    raw["stages"][0]["train"]["accumulate"] = 2
+    raw["stages"][0]["train"] |= {"accumulate": 2, "layout": layout}
+    if layout != "padded":
+        raw["stages"][0]["data"] |= {"packing": "single", "length": 32}
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(raw))
     for processes in (1, 2):

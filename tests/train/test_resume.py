@@ -11,85 +11,24 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from corpora import tiny_recipe, write_corpus
+from kills import kill_at_disk_call, kill_at_step, run_killed
 
 from warmstart.errors import StateError
 from warmstart.recipe import Recipe
 from warmstart.run_recipe import run
-from warmstart.train.loop import Training
 from warmstart.train.progress import Reporter
 
 
 def final_weights(out: Path) -> str:
     return json.loads((out / "stages" / "00-first" / "stage.json").read_text())["weights"]
-
-
-def run_killed(recipe: Recipe, out: Path, arm_the_kill: Callable[[], None]) -> bool:
-    """Runs in a forked child that kills itself where `arm_the_kill` says; True when it was killed."""
-    child = os.fork()
-    if child == 0:
-        try:
-            warnings.simplefilter("ignore")
-            arm_the_kill()
-            run(recipe, out, reporter=Reporter())
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
-
-
-def kill_at_step(step: int) -> Callable[[], None]:
-    """Dies in the middle of an optimizer step: after the gradients, before the update."""
-
-    def arm() -> None:
-        original = Training.clip
-
-        def clip(self: Training):  # type: ignore[no-untyped-def]
-            if self.counts.step == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(self)
-
-        Training.clip = clip  # type: ignore[method-assign]
-
-    return arm
-
-
-def kill_at_disk_call(number: int) -> Callable[[], None]:
-    """Dies at the n-th fsync, rename or replace: inside a save, between any two of its steps."""
-
-    def arm() -> None:
-        count = [0]
-
-        def counted(original):  # type: ignore[no-untyped-def]
-            def call(*args, **kwargs):  # type: ignore[no-untyped-def]
-                count[0] += 1
-                if count[0] == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return original(*args, **kwargs)
-
-            return call
-
-        for name in ("fsync", "rename", "replace"):
-            setattr(os, name, counted(getattr(os, name)))
-
-    return arm
 
 
 @pytest.fixture(scope="module", params=["causal", "masked"])
@@ -165,6 +104,23 @@ def test_changed_data_is_refused(tmp_path: Path) -> None:
         run(recipe, tmp_path / "run", reporter=Reporter())
     run(recipe, tmp_path / "run", reporter=Reporter(), accept_changed_data=True)
     assert final_weights(tmp_path / "run")
+
+
+def test_a_changed_further_set_is_refused(tmp_path: Path) -> None:
+    raw = tiny_recipe(write_corpus(tmp_path / "corpus.jsonl"), steps=8)
+    old = write_corpus(tmp_path / "old.jsonl", seed=5)
+    raw["stages"][0]["evaluate"]["also"] = {"old": {"source": {"type": "files", "path": str(old)}}}
+    recipe = Recipe.model_validate(raw)
+    run(recipe, tmp_path / "whole", reporter=Reporter())
+    assert run_killed(recipe, tmp_path / "run", kill_at_step(5))
+    before = old.read_bytes()
+    write_corpus(old, documents=61)
+    with pytest.raises(StateError, match=r"held-out set 'old'.*--accept-changed-data"):
+        run(recipe, tmp_path / "run", reporter=Reporter())
+    old.write_bytes(before)
+    run(recipe, tmp_path / "run", reporter=Reporter())
+    one, two = (json.loads((tmp_path / n / "stages/00-first/stage.json").read_text()) for n in ("whole", "run"))
+    assert one["forgetting"] == two["forgetting"]
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:

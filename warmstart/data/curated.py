@@ -24,13 +24,24 @@ from warmstart.data.cache import cache_folder, digest, entry
 from warmstart.data.engine import BATCH_ROWS, Engine
 from warmstart.data.rows import RowsFile, from_bytes, read_rows, to_bytes, to_columns, to_table
 from warmstart.data.sources import Row, Source, raise_error
-from warmstart.data.steps import Chain, Columns, Outcome, RowStep, Stream, size, step_names
+from warmstart.data.steps import (
+    Chain,
+    Columns,
+    Outcome,
+    RowStep,
+    Stream,
+    limited,
+    measured,
+    size,
+    step_names,
+    whole_texts,
+)
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
     from warmstart.recipe import Data
 
-FORMAT = 2  # raised whenever the same recipe would give other documents, tokens or blocks than before
+FORMAT = 3  # raised whenever the same recipe would give other documents, tokens or blocks than before
 BATCH_CHARACTERS = 2**20
 SHOWN_SKIPS = 5
 NOTE_SECONDS = 10.0
@@ -44,7 +55,7 @@ class Rows:
     Attributes:
         files: one Parquet file per source (see `warmstart/data/rows.py`).
         counts: `rows_read`, `rows_skipped` (rows that the source could not give, or that a step failed on), and
-            `in_<step>`, `out_<step>`, `skipped_<step>`.
+            `in_<step>`, `out_<step>`, `skipped_<step>`, and what steps counted (see `Counted`).
         names: what metrics call each source.
     """
 
@@ -100,15 +111,16 @@ def curation_key(data: Data) -> str:
     return digest(
         FORMAT,
         [[source.label, source.fingerprint()] for source in data.sources],
-        [part.model_dump(mode="json") for part in data.curate],
+        [part.key() for part in data.curate],
         data.on_error,
         data.max_documents,
+        *([data.split.by] if data.split.by is not None else []),
     )
 
 
 def rewriting_key(data: Data) -> str:
     """A digest of everything that decides the rows after curation and rewriting."""
-    return digest(curation_key(data), [part.model_dump(mode="json") for part in data.rewrite])
+    return digest(curation_key(data), [part.key() for part in data.rewrite])
 
 
 def mark_of(text: str) -> int:
@@ -143,13 +155,15 @@ class _Pass:
         for name in self.names:
             self.counts.update({f"in_{name}": 0, f"out_{name}": 0})
         self._last_note = time.monotonic()
+        self.marked = self.marked_by_column = 0
 
     def make(self, folder: Path, read: Callable[[int], Iterator[Columns]]) -> dict[str, Any]:
         """Writes the files; `read` gives the rows of a source as they come in."""
         streams = [step.stream() for step in self.steps]
         paths = _files(folder, self.data)
         if self.engine.kind == "local" and self.engine.workers == 1 and all(stream is not None for stream in streams):
-            chain = self._chain([(n, s) for n, s in zip(self.names, streams, strict=True) if s is not None])
+            found_streams = zip(self.names, streams, self.steps, strict=True)
+            chain = self._chain([(n, limited(s, step.only)) for n, s, step in found_streams if s is not None])
             found = self._write(paths, lambda number: (self._counted(chain(batch)) for batch in read(number)))
         else:
             found = self._in_passes(paths, read)
@@ -157,6 +171,8 @@ class _Pass:
             skipped = f" ({self.counts['rows_skipped']} rows were skipped)" if self.counts["rows_skipped"] else ""
             known = ", ".join(source_names(self.data))
             raise DataError(f"data.source: the corpus is empty: no document in {known}{skipped}")
+        if self.data.split.by is not None and self.marked and not self.marked_by_column:
+            raise DataError(f"data.split.by: none of the {self.marked:,} rows has a value in '{self.data.split.by}'")
         return {"counts": {name: self.counts[name] for name in self.counts}}
 
     def read_source(self, number: int) -> Iterator[Columns]:
@@ -181,7 +197,7 @@ class _Pass:
             functions: list[tuple[str, Stream]] = []
             for name, step in group:
                 fitted = self._fit(name, step, paths) if step.fits else None
-                functions.append((name, partial(step.apply, fitted=fitted)))
+                functions.append((name, limited(partial(step.apply, fitted=fitted), step.only)))
             old = [path.rename(path.with_name(f"before-{path.name}")) for path in paths]
             answers = partial(self._answers, old, partial(_answer, self._chain(functions)))
             found = self._write(paths, answers, final=not steps)
@@ -193,7 +209,8 @@ class _Pass:
         if self.notify:
             self.notify(f"{name.replace('_', '-')}: looking at all rows first")
         measure = partial(_measured, step)
-        found = (from_bytes(answer)[0].to_pydict() for path in paths for answer in self.engine.map(path, measure))
+        answers = (answer for path in paths for answer in self.engine.map(path, measure) if answer)
+        found = (from_bytes(answer)[0].to_pydict() for answer in answers)
         return step.fit(found)
 
     def _answers(self, files: list[Path], function: Callable[[Columns], bytes], number: int) -> Iterator[Columns]:
@@ -215,6 +232,15 @@ class _Pass:
         if self.notify and self.counts["rows_skipped"] <= SHOWN_SKIPS:
             self.notify(f"warning: skipped: {text}")
 
+    def _marks(self, columns: Columns) -> list[int]:
+        """The mark of each row: of its text, or of its value in the column `split.by` where it has one."""
+        by = self.data.split.by
+        values = (columns.get(by) if by is not None else None) or [None] * size(columns)
+        self.marked += len(values)
+        self.marked_by_column += sum(value is not None for value in values)
+        rows = zip(whole_texts(columns), values, strict=True)
+        return [mark_of(text if value is None else f"{by}: {value}") for text, value in rows]
+
     def _write(self, paths: list[Path], rows: Callable[[int], Iterator[Columns]], final: bool = True) -> int:
         """Writes what `rows` gives for each source; the last time with the mark of each text that has none yet."""
         found = 0
@@ -222,7 +248,7 @@ class _Pass:
             with RowsFile(path) as file:
                 for columns in rows(number):
                     if final and size(columns) and "mark" not in columns:
-                        columns = {**columns, "mark": [mark_of(text) for text in columns["text"]]}
+                        columns = {**columns, "mark": self._marks(columns)}
                     file.write(columns)
                     if self.notify and time.monotonic() - self._last_note > NOTE_SECONDS:
                         self._last_note = time.monotonic()
@@ -233,7 +259,8 @@ class _Pass:
 
 
 def _measured(step: RowStep, columns: Columns) -> bytes:
-    return to_bytes(pa.table({name: pa.array(values) for name, values in step.measure(columns).items()}))
+    found = measured(step, columns)
+    return b"" if found is None else to_bytes(pa.table({name: pa.array(values) for name, values in found.items()}))
 
 
 def _answer(chain: Chain, columns: Columns) -> bytes:
@@ -261,4 +288,5 @@ def _columns(batch: list[Row], source: Source) -> Columns:
         if name in names:
             label = source.label or source.name
             raise DataError(f"source '{label}': '{name}' is the name of a column that warmstart makes; rename it")
-    return {name: [row.get(name) for row in batch] for name in names}
+    columns = {name: [row.get(name) for row in batch] for name in names}
+    return {**columns, **{name: [str(value) for value in columns[name]] for name in ("source", "id")}}

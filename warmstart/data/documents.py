@@ -3,7 +3,8 @@
 The side of a document depends on its text alone (white space normalised, before any rewriting), not on the order of
 reading or on its source: the same text is never on both sides, and a corpus that grows keeps the sides of its old
 documents. In the same way `split.train: [from, to]` gives a stage a part of the training side; stages with disjoint
-parts share no document.
+parts share no document. With `split.by: column` the side depends on that column's value instead, so that what belongs
+together (the chapters of a book, the packages of one project) stays together.
 """
 
 from __future__ import annotations
@@ -63,12 +64,14 @@ def all_documents(
             if name.startswith("in_"):
                 step = name.removeprefix("in_")
                 counts[f"dropped_{step}"] += rows.counts[name] - rows.counts[f"out_{step}"]
+            elif not name.startswith(("out_", "skipped_", "rows_")):
+                counts[name] += rows.counts[name]
     yield from _documents(rows, data.split.validation, data.split.train)
 
 
 def documents(data: Data, *, engine: Engine | None = None, cache_dir: Path | None = None) -> Iterator[str]:
     """All training texts after curation and before rewriting, for whatever must not see the held-out side and must be
-    the same in every stage (a tokenizer, a filter).
+    the same in every stage (a tokenizer, a filter); each after the context that its source gave it.
 
     Raises:
         DataError: as `all_documents`, or every document is held out.
@@ -78,7 +81,7 @@ def documents(data: Data, *, engine: Engine | None = None, cache_dir: Path | Non
         total += 1
         if not document.held_out:
             kept += 1
-            yield document.text
+            yield document.context + document.text
     if not kept:
         raise all_held_out(data, total)
 

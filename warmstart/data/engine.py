@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
+from warmstart import errors
 from warmstart.data.rows import read_rows, to_columns
 from warmstart.data.steps import Columns
 from warmstart.errors import UserError
@@ -66,13 +67,13 @@ def _in_processes(path: Path, function: Function, batch: int, workers: int) -> I
             batch_size=batch,
             num_proc=min(workers, len(rows)),
             remove_columns=rows.column_names,
-            features=datasets.Features({"answer": datasets.Value("large_binary")}),
+            features=datasets.Features({"answer": datasets.Value("large_binary"), "error": datasets.Value("string")}),
             cache_file_name=str(Path(scratch) / "answers.arrow"),
             new_fingerprint="answers",
             desc="row steps",
         )
         for row in done.with_format("arrow").iter(batch_size=1):
-            yield row["answer"][0].as_py()
+            yield _checked(row["answer"][0].as_py(), row["error"][0].as_py())
 
 
 def _on_ray(path: Path, function: Function, batch: int) -> Iterator[bytes]:
@@ -88,20 +89,24 @@ def _on_ray(path: Path, function: Function, batch: int) -> Iterator[bytes]:
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    try:
-        answers = ray.data.read_parquet(str(path.resolve())).map_batches(
-            partial(_answer, function), batch_size=batch, batch_format="pyarrow", zero_copy_batch=True
-        )
-        for row in answers.iter_rows():
-            yield row["answer"]
-    except ray.exceptions.RayError as error:
-        cause: Any = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
-            raise cause from None
-        raise
+    answers = ray.data.read_parquet(str(path.resolve())).map_batches(
+        partial(_answer, function), batch_size=batch, batch_format="pyarrow", zero_copy_batch=True
+    )
+    for row in answers.iter_rows():
+        yield _checked(row["answer"], row["error"])
 
 
 def _answer(function: Function, table: pa.Table) -> pa.Table:
-    return pa.table({"answer": pa.array([function(to_columns(table))], pa.large_binary())})
+    """One row: what the function made of a batch, or the user's error, out of reach of a library's own wrapping."""
+    try:
+        answer, error = function(to_columns(table)), ""
+    except UserError as found:
+        answer, error = b"", f"{type(found).__name__}:{found}"
+    return pa.table({"answer": pa.array([answer], pa.large_binary()), "error": pa.array([error], pa.string())})
+
+
+def _checked(answer: bytes, error: str) -> bytes:
+    if error:
+        kind, _, text = error.partition(":")
+        raise getattr(errors, kind, UserError)(text)
+    return answer

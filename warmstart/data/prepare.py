@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from warmstart.data.batch import Tokens
+from warmstart.data.batch import Block, Tokens
 from warmstart.data.batch.blocks import Blocks, write_blocks
 from warmstart.data.batch.encode import Encoder
 from warmstart.data.cache import cache_folder, digest, entry
-from warmstart.data.curated import FORMAT
+from warmstart.data.curated import FORMAT, SHOWN_SKIPS
 from warmstart.data.documents import Document, all_documents, all_held_out, documents, documents_key, names
 from warmstart.data.engine import Engine
 from warmstart.data.steps import step_names
@@ -35,7 +35,7 @@ __all__ = ["Prepared", "documents", "prepare"]
 
 SIDES = ("train", "validation")
 BATCH_DOCUMENTS = 256
-BATCH_CHARACTERS = 2**20
+BATCH_CHARACTERS = 2**18  # a tokenizer needs about 150 bytes for each token while it works
 NOTE_SECONDS = 10.0
 FACTS = np.dtype([("length", np.int64), ("context", np.int32), ("score", np.float32)])
 
@@ -50,8 +50,10 @@ class Prepared:
         source_names: what metrics call each source.
         fingerprint: changes with the documents, the settings, the tokenizer, or the library's format.
         statistics: whole numbers: documents, dropped_<curation step>, rows_skipped, train_documents,
-            validation_documents, train_tokens, validation_tokens, bytes (UTF-8, both sides).
-        bytes_per_token: of the validation side; turns nats per token into bits per byte.
+            validation_documents, train_tokens, validation_tokens, of those how many are context
+            (train_context_tokens, ...) and how many the packing put into blocks (train_packed_tokens,
+            train_packed_context_tokens, ...), bytes (UTF-8, both sides, without contexts).
+        bytes_per_token: of the validation side, context left aside; turns nats per token into bits per byte.
     """
 
     train: list[Blocks]
@@ -78,6 +80,7 @@ def prepare(
     cache_dir: Path | None = None,
     notify: Callable[[str], None] | None = None,
     engine: Engine | None = None,
+    sides: Sequence[str] = SIDES,
 ) -> Prepared:
     """A recipe's data as blocks, from the cache where they were made before.
 
@@ -86,14 +89,16 @@ def prepare(
         cache_dir: default: `$WARMSTART_CACHE` or `~/.cache/warmstart`.
         notify: told in one line about progress, skipped rows and broken cache entries.
         engine: where the row steps run; it does not change the blocks.
+        sides: `("validation",)` leaves the training documents untokenised: `train` is then an empty list.
 
     Raises:
         DataError: a row that cannot be used, an empty corpus, an empty side, or too few tokens for one block.
         ModelError: a tokenizer that cannot mark a document's end.
         UserError: the cache cannot be written.
     """
-    encoder = Encoder(tokenizer, begin=data.begin_of_text)
-    key = digest(FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key)
+    encoder = Encoder(tokenizer, begin=data.begin_of_text, end=data.end_of_text)
+    decisive = [FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key]
+    key = digest(*decisive) if tuple(sides) == SIDES else digest(*decisive, list(sides))
     folder = (cache_dir or cache_folder()) / "blocks" / key
 
     def make(draft: Path) -> dict[str, Any]:
@@ -105,6 +110,7 @@ def prepare(
             all_documents(data, counts, notify, engine=engine, cache_dir=cache_dir),
             counts,
             notify,
+            sides,
         )
 
     facts = entry(folder, make, notify=notify)
@@ -113,11 +119,11 @@ def prepare(
             Blocks(folder / f"{side}-{number}", joined=data.documents == "joined")
             for number in range(len(data.sources))
         ]
-        for side in SIDES
+        for side in sides
     }
     return Prepared(
-        blocks["train"],
-        blocks["validation"],
+        blocks.get("train", []),
+        blocks.get("validation", []),
         names(data),
         digest(key, data.documents),
         facts["statistics"],
@@ -132,28 +138,39 @@ def _make(
     found: Iterator[Document],
     counts: Counter[str],
     notify: Callable[[str], None] | None,
+    sides: Sequence[str],
 ) -> dict[str, Any]:
-    """Writes the blocks of both sides of every source into `folder`."""
+    """Writes the blocks of the sides of every source into `folder`."""
     with ExitStack() as stack:
         spools = {
             (side, number): stack.enter_context(_Spool(folder / f"{side}-{number}"))
-            for side in SIDES
+            for side in sides
             for number in range(len(data.sources))
         }
-        _tokenise(data, encoder, found, spools, counts, notify)
-    _check_sides(data, counts)
+        wanted = (document for document in found if SIDES[document.held_out] in sides)
+        _tokenise(data, encoder, wanted, spools, counts, notify, sides)
+    _check_sides(data, counts, sides)
     blocks = {}
     for (side, number), spool in spools.items():
         packed = data.packing.pack(spool.read(), data.length, encoder.padding)
         name = folder / f"{side}-{number}"
-        blocks[side, number] = write_blocks(name, packed, data.length, encoder.vocabulary, spool.scores())
+        counted = _counted(packed, counts, side)
+        blocks[side, number] = write_blocks(name, counted, data.length, encoder.vocabulary, spool.scores())
         spool.remove()
-    _check_blocks(data, blocks, counts)
-    tokens = counts["validation_tokens"]
+    _check_blocks(data, blocks, counts, sides)
+    tokens = counts["validation_tokens"] - counts["validation_context_tokens"]
     shown = [name for name in counts if "bytes" not in name and "-" not in name]
     statistics = {name: counts[name] for name in shown}
     statistics["bytes"] = counts["train_bytes"] + counts["validation_bytes"]
     return {"statistics": statistics, "bytes_per_token": counts["validation_bytes"] / tokens}
+
+
+def _counted(packed: Iterator[Block], counts: Counter[str], side: str) -> Iterator[Block]:
+    """The same blocks. Counts the tokens that are in them: a packing may drop some."""
+    for block in packed:
+        counts[f"{side}_packed_tokens"] += int((block.documents >= 0).sum())
+        counts[f"{side}_packed_context_tokens"] += int(block.context.sum())
+        yield block
 
 
 def _tokenise(
@@ -163,21 +180,32 @@ def _tokenise(
     spools: dict[tuple[str, int], _Spool],
     counts: Counter[str],
     notify: Callable[[str], None] | None,
+    sides: Sequence[str],
 ) -> None:
     """All documents to token ids, each to the file of its side and source, in batches of bounded size."""
     steps = [*step_names(list(data.curate)), *step_names(list(data.rewrite))]
     names_of_counts = ["documents", *(f"dropped_{name}" for name in steps)]
     names_of_counts += [
         "rows_skipped",
-        *(f"{side}_documents" for side in SIDES),
-        *(f"{side}_tokens" for side in SIDES),
-        *(f"{side}_context_tokens" for side in SIDES),
+        *(f"{side}_documents" for side in sides),
+        *(f"{side}_tokens" for side in sides),
+        *(f"{side}_context_tokens" for side in sides),
+        *(f"{side}_packed_tokens" for side in sides),
+        *(f"{side}_packed_context_tokens" for side in sides),
     ]
     counts.update(dict.fromkeys(names_of_counts, 0))
     last = time.monotonic()
     for batch in _batches(found):
         tokens = encoder([document.text for document in batch], [document.context for document in batch])
         for document, ids in zip(batch, tokens, strict=True):
+            if ids.context >= data.length:
+                error = _no_room(data, document, ids)
+                if data.on_error == "raise":
+                    raise error
+                counts["rows_skipped"] += 1
+                if notify and counts["rows_skipped"] <= SHOWN_SKIPS:
+                    notify(f"warning: skipped: {error}")
+                continue
             side = SIDES[document.held_out]
             spools[side, document.source].write(ids, document.score)
             counts["documents"] += 1
@@ -190,6 +218,14 @@ def _tokenise(
             last = time.monotonic()
             size = (counts["train_bytes"] + counts["validation_bytes"]) / 1e6
             notify(f"tokenised {counts['documents']:,} documents, {size:,.0f} MB")
+
+
+def _no_room(data: Data, document: Document, ids: Tokens) -> DataError:
+    return DataError(
+        f"source '{names(data)[document.source]}': the context {document.context[:60]!r} before the text "
+        f"{document.text[:40]!r} takes {ids.context} tokens, which leaves no room for the text in a block of "
+        f"data.length {data.length}; shorten it or raise data.length"
+    )
 
 
 def _batches(found: Iterator[Document]) -> Iterator[list[Document]]:
@@ -241,23 +277,24 @@ class _Spool:
             path.unlink()
 
 
-def _check_sides(data: Data, counts: Counter[str]) -> None:
-    if not counts["train_documents"]:
+def _check_sides(data: Data, counts: Counter[str], sides: Sequence[str]) -> None:
+    if "train" in sides and not counts["train_documents"]:
         raise all_held_out(data, counts["documents"])
-    if not counts["validation_documents"]:
+    if "validation" in sides and not counts["validation_documents"]:
+        total = f"{counts['documents']} " if "train" in sides else ""  # else the others were not counted
         raise DataError(
             f"data.split.validation: {data.split.validation} holds out none of the "
-            f"{counts['documents']} documents; raise it or add documents"
+            f"{total}documents; raise it or add documents"
         )
 
 
-def _check_blocks(data: Data, blocks: dict[tuple[str, int], int], counts: Counter[str]) -> None:
+def _check_blocks(data: Data, blocks: dict[tuple[str, int], int], counts: Counter[str], sides: Sequence[str]) -> None:
     """Every source must have something to train on, and at least one something held out."""
-    for number, name in enumerate(names(data)):
+    for number, name in enumerate(names(data) if "train" in sides else []):
         if not blocks["train", number]:
             found = counts[f"train-{number}_tokens"]
             raise DataError(_too_few(data, f"the training side of source '{name}'", found))
-    if not any(blocks["validation", number] for number in range(len(data.sources))):
+    if "validation" in sides and not any(blocks["validation", number] for number in range(len(data.sources))):
         raise DataError(_too_few(data, "the validation side", counts["validation_tokens"]))
 
 

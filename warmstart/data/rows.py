@@ -1,8 +1,9 @@
 """Rows on disk between the steps: one Parquet file per source, read and written in constant memory.
 
 `text`, `source`, `id`, `row` and `mark` are columns of their own; all others stand in `more` as a JSON object, so that
-any mixture of schemas (two sources with different columns, a column that is a number here and a text there) is one kind
-of file. `mark` says on which side of the split a row is (`warmstart/data/documents.py`).
+any mixture of schemas (two sources with different columns, a column that is a number here and a text there) is one
+kind of file. What JSON has no form for (a date) becomes text. `mark` says on which side of the split a row is
+(`warmstart/data/documents.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def to_table(columns: Columns) -> pa.Table:
     others = [name for name in columns if name not in SCHEMA.names]
     fixed = {name: columns.get(name, [None] * count) for name in SCHEMA.names[:-1]}
     more = [
-        json.dumps({name: columns[name][row] for name in others if columns[name][row] is not None}, sort_keys=True)
+        json.dumps({n: columns[n][row] for n in others if columns[n][row] is not None}, sort_keys=True, default=str)
         for row in range(count)
     ]
     return pa.table({**fixed, "more": more}, schema=SCHEMA)

@@ -16,10 +16,14 @@ stage), and whatever columns its source has (`url`, `year`, ...). A source that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
+from pydantic import Field
+
+from warmstart.data.where import Where, matches
 from warmstart.errors import DataError, UserError, nearest
 from warmstart.part import Part
 
@@ -27,9 +31,26 @@ Columns = dict[str, list[Any]]
 Stream = Callable[[Columns], Columns]
 
 
+class Counted(Columns):
+    """Columns with whole numbers beside them that go into the counts of the run: why rows were dropped, FLOPs.
+
+    A step's `apply` may return it. The number `name` of step `some-step` is counted as `some_step_name`; `flops` is
+    what the step computed with a model. A number belongs to the rows of the batch one by one, like the rows themselves,
+    so that sums do not depend on what the batches were.
+    """
+
+    def __init__(self, columns: Columns, counts: Mapping[str, int]) -> None:
+        super().__init__(columns)
+        self.counts = Counter(counts)
+
+
 class RowStep(Part):
     """The contract of `curate` and `rewrite`."""
 
+    only: Where | None = Field(
+        None,
+        description="Only rows with these values go through the step, e.g. `{source: docs}`; the others stay.",
+    )
     fits: ClassVar[bool] = False
     """Whether a pass over all rows (`measure`, `fit`) must come before `apply`."""
 
@@ -52,6 +73,34 @@ class RowStep(Part):
     def stream(self) -> Stream | None:
         """The step as one pass over batches that come in order; `None` where `fit` must come first."""
         return None if self.fits else self.apply
+
+    def key(self) -> Any:
+        """All that decides what the step does, as a JSON value: its settings, and digests of what these name (files,
+        models)."""
+        return self.model_dump(mode="json")
+
+
+def measured(step: RowStep, columns: Columns) -> Columns | None:
+    """What a step's `fit` must know of a batch; None where none of its rows goes through the step."""
+    if step.only is None:
+        return step.measure(columns)
+    inside = matches(columns, step.only)
+    return step.measure(kept(columns, inside)) if any(inside) else None
+
+
+def limited(function: Stream, only: dict[str, Any] | None) -> Stream:
+    """The function of a step, applied to the rows that go through it; the others stay, in their places."""
+    return function if only is None else partial(_limited, function, only)
+
+
+def _limited(function: Stream, only: dict[str, Any], columns: Columns) -> Columns:
+    inside = matches(columns, only)
+    if not any(inside):
+        return columns
+    done = function(kept(columns, inside))
+    both = joined([kept(columns, [not flag for flag in inside]), done])
+    merged = chosen(both, sorted(range(size(both)), key=lambda row: both["row"][row]))
+    return Counted(merged, done.counts) if isinstance(done, Counted) else merged
 
 
 def size(columns: Columns) -> int:
@@ -86,6 +135,13 @@ def column(columns: Columns, name: str) -> list[Any]:
     return columns[name]
 
 
+def whole_texts(columns: Columns) -> list[str]:
+    """Each row's text after the context that its source gave it (a question before its answer): what makes a row the
+    same as another, or belong to one side of the split."""
+    contexts = columns.get("context", [None] * size(columns))
+    return [(context or "") + text for context, text in zip(contexts, columns["text"], strict=True)]
+
+
 @dataclass
 class Outcome:
     """What a chain made of a batch: the rows, how many came and went at each step, and what was skipped."""
@@ -103,7 +159,7 @@ class Chain:
     skip: bool = False
 
     def __call__(self, columns: Columns) -> Outcome:
-        """`counts` has `in_<step>`, `out_<step>` and, where rows were skipped, `skipped_<step>`.
+        """`counts` has `in_<step>`, `out_<step>`, where rows were skipped `skipped_<step>`, and what the step counted.
 
         Raises:
             DataError: a step failed on a row, and rows are not skipped; the message names the step and the row.
@@ -117,7 +173,7 @@ class Chain:
 
     def _run(self, name: str, function: Stream, columns: Columns, outcome: Outcome) -> Columns:
         try:
-            return function(columns)
+            found = function(columns)
         except Exception as error:
             if isinstance(error, UserError) and not isinstance(error, DataError):
                 raise  # a missing library, a model that cannot be loaded: no row's fault
@@ -131,6 +187,9 @@ class Chain:
             outcome.counts[f"skipped_{name}"] += 1
             outcome.skipped.append(text)
             return {key: [] for key in columns}
+        if isinstance(found, Counted):
+            outcome.counts.update({f"{name}_{what}": number for what, number in found.counts.items()})
+        return found
 
 
 def _row_name(columns: Columns) -> str:

@@ -1,22 +1,33 @@
-"""Evaluators: (model, tokenizer) -> {name: value}."""
+"""Evaluators: (model, tokenizer) -> {name: value}; or, in a study without training, rows -> {name: value}."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import nn
 
+from warmstart.errors import RecipeError
 from warmstart.part import Part
 
 if TYPE_CHECKING:
+    from warmstart.data.engine import Engine
     from warmstart.data.prepare import Prepared
     from warmstart.objectives import Objective
+    from warmstart.recipe import Data
 
 
 @dataclass
 class Subject:
-    """What an evaluator is given: the model and what it was trained with."""
+    """What an evaluator is given: the model and what it was trained with.
+
+    Attributes:
+        also: further held-out sets by name (`evaluate.also`); their metrics are called `<name>/...`.
+        start: the weights at the stage's beginning, on the CPU, where an evaluator needs them.
+    """
 
     model: nn.Module
     tokenizer: Any
@@ -24,10 +35,31 @@ class Subject:
     data: Prepared
     seed: int
     precision: str = "fp32"
+    also: dict[str, Prepared] = field(default_factory=dict)
+    start: dict[str, torch.Tensor] | None = None
 
 
 class Evaluator(Part, room="evaluate"):
-    """The contract of an evaluator. Values are plain floats; names look like `validation/loss`."""
+    """The contract of an evaluator. Values are plain floats; names look like `validation/loss`.
+
+    One that sets `of_rows` looks at the curated rows of a stage instead of a model (`compare.at: no-training`).
+    """
+
+    of_rows: ClassVar[bool] = False
+
+    needs_start: ClassVar[bool] = False
+    """Whether the weights at the stage's beginning must be kept for it (they stand in the stage's folder)."""
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
-        raise NotImplementedError
+        raise RecipeError(f"the evaluator '{self.name}' measures rows: it needs a study with compare.at: no-training")
+
+    def evaluate_rows(
+        self,
+        data: Data,
+        *,
+        engine: Engine | None = None,
+        cache_dir: Path | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> dict[str, float]:
+        """What there is to say of the rows that `data` makes."""
+        raise RecipeError(f"the evaluator '{self.name}' needs a model")

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -20,6 +21,9 @@ from warmstart.data.batch.blocks import Blocks
 from warmstart.evaluate import Evaluator, Subject
 from warmstart.objectives import Row
 from warmstart.randomness import numpy_generator
+
+if TYPE_CHECKING:
+    from warmstart.data.prepare import Prepared
 
 
 @dataclass
@@ -39,39 +43,60 @@ class _Sums:
     def loss(self) -> float:
         return self.nats / self.targets if self.targets else math.nan
 
+    @property
+    def accuracy(self) -> float:
+        return self.right / max(self.targets, 1)
+
 
 class HeldOut(Evaluator):
-    """`validation/loss` (nats per target), `/perplexity`, `/bits_per_byte`, `/accuracy`, and the loss of
-    each source.
+    """`validation/loss` (nats per target), `/perplexity`, `/bits_per_byte`, `/accuracy`; of several sources, loss and
+    accuracy of each (`validation/<source>/loss`) and their means over sources, whatever their sizes
+    (`validation/macro/loss`); the same of each further held-out set under its name.
 
     Bits per byte is the loss in bits over the bytes of an average held-out token: comparable between
     tokenizers for a causal model; for a masked one it is a rate per hidden token, not the length of a code.
     """
 
     type: Literal["held-out"] = "held-out"
-    tokens: Annotated[int, Field(gt=0)] = Field(65536, description="Read at most so many tokens (at least one block).")
+    tokens: Annotated[int, Field(gt=0)] = Field(
+        65536, description="Read at most so many tokens of each set (at least one block)."
+    )
     batch_size: Annotated[int, Field(gt=0)] = Field(32, description="Blocks per batch.")
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
-        chosen = [self._rows(blocks, subject.data.validation) for blocks in subject.data.validation]
+        values: dict[str, float] = {}
+        with _evaluation(subject.model) as logits:
+            for name, data in {"validation": subject.data, **subject.also}.items():
+                values |= self._of_set(subject, name, data, logits)
+        return values
+
+    def _of_set(self, subject: Subject, name: str, data: Prepared, logits: list[torch.Tensor]) -> dict[str, float]:
+        """The metrics of one held-out set."""
+        purpose = () if name == "validation" else (name,)
+        chosen = [self._rows(blocks, data.validation) for blocks in data.validation]
         total = _Sums()
+        of_sources: list[_Sums] = []
         values: dict[str, float] = {}
         number = 0
-        with _evaluation(subject.model) as logits:
-            for name, blocks, rows in zip(subject.data.source_names, subject.data.validation, chosen, strict=True):
-                sums = _Sums()
-                for start in range(0, len(rows), self.batch_size):
-                    batch = [blocks[row] for row in rows[start : start + self.batch_size]]
-                    sums.add(_measure(subject, batch, number, logits))
-                    number += 1
-                total.add(sums)
-                if len(chosen) > 1 and rows:
-                    values[f"validation/{name}/loss"] = sums.loss
+        for source, blocks, rows in zip(data.source_names, data.validation, chosen, strict=True):
+            sums = _Sums()
+            for start in range(0, len(rows), self.batch_size):
+                batch = [blocks[row] for row in rows[start : start + self.batch_size]]
+                sums.add(_measure(subject, batch, numpy_generator(subject.seed, "held-out", *purpose, number), logits))
+                number += 1
+            total.add(sums)
+            if len(chosen) > 1 and rows:
+                of_sources.append(sums)
+                values[f"{name}/{source}/loss"] = sums.loss
+                values[f"{name}/{source}/accuracy"] = sums.accuracy
+        if of_sources:
+            values[f"{name}/macro/loss"] = sum(sums.loss for sums in of_sources) / len(of_sources)
+            values[f"{name}/macro/accuracy"] = sum(sums.accuracy for sums in of_sources) / len(of_sources)
         return {
-            "validation/loss": total.loss,
-            "validation/perplexity": math.exp(min(total.loss, 700.0)),
-            "validation/bits_per_byte": total.loss / math.log(2) / subject.data.bytes_per_token,
-            "validation/accuracy": total.right / max(total.targets, 1),
+            f"{name}/loss": total.loss,
+            f"{name}/perplexity": math.exp(min(total.loss, 700.0)),
+            f"{name}/bits_per_byte": total.loss / math.log(2) / data.bytes_per_token,
+            f"{name}/accuracy": total.accuracy,
         } | values
 
     def _rows(self, blocks: Blocks, all_blocks: list[Blocks]) -> list[int]:
@@ -84,9 +109,8 @@ class HeldOut(Evaluator):
         return [place * len(blocks) // count for place in range(count)]
 
 
-def _measure(subject: Subject, rows: list[Row], number: int, logits: list[torch.Tensor]) -> _Sums:
+def _measure(subject: Subject, rows: list[Row], generator: np.random.Generator, logits: list[torch.Tensor]) -> _Sums:
     """One batch; `logits` receives what the model gave."""
-    generator = numpy_generator(subject.seed, "held-out", number)
     batch = subject.objective.collate(rows, subject.tokenizer, generator)
     device = next(subject.model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in batch.items()}

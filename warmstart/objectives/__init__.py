@@ -46,6 +46,10 @@ class Objective(Part, room="objectives"):
 
     head: ClassVar[Literal["causal", "masked", "none"]] = "none"
     """Which head the model needs: decides `AutoModelForCausalLM`, `AutoModelForMaskedLM`, ..."""
+    layouts: ClassVar[tuple[str, ...]] = ("padded",)
+    """The layouts of `warmstart/train/layout.py` whose batches `loss` takes. For others than `padded` all columns of a
+    batch are `(rows, length)` and `documents` or `attention_mask` say what is padding; an `unpadded` batch is
+    `(1, tokens)`, without these two, and has `text_lengths`: int64 `(texts,)` on the host."""
 
     def start(self, model: nn.Module) -> nn.Module | None:
         """Extra modules that train and are saved with the run but are left out of the exported model (or `None`)."""

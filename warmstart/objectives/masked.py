@@ -6,7 +6,8 @@ token of a chosen word is a target; each token still draws its own fate.
 
 Documents that share a block are kept apart by an additive float mask `(batch, 1, length, length)`, made
 only for batches that need one. A boolean mask would do for `sdpa`, but leaks under `eager`; position ids
-alone do not separate documents in bidirectional models at all.
+alone do not separate documents in bidirectional models at all. A batch without padding needs no mask: its
+attention is told the texts' lengths.
 
 Source: J. Devlin et al., "BERT", 2018, section 3.1 and appendix A.1.
 """
@@ -36,14 +37,15 @@ class Masked(Objective):
 
     type: Literal["masked"] = "masked"
     head: ClassVar[Literal["causal", "masked", "none"]] = "masked"
+    layouts: ClassVar[tuple[str, ...]] = ("padded", "bucketed", "unpadded")
     rate: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the tokens that are targets.")
     whole_word: bool = Field(False, description="Choose whole words instead of single tokens.")
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
         """`input_ids`, `position_ids`, `labels`: int64 `(batch, length)`.
 
-        Where a block holds several documents also `attention_mask`: float32 `(batch, 1, length, length)`, 0 inside
-        a document and -1e30 across.
+        Where some block holds several documents also `documents`, int64 `(batch, length)`; where there is only
+        padding to hide, `attention_mask`, bool `(batch, length)`.
 
         Raises:
             ModelError: the tokenizer has no mask token.
@@ -66,23 +68,40 @@ class Masked(Objective):
             "labels": np.where(chosen, tokens, NO_TARGET),
         }
         batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        if (documents != documents[:, :1]).any():
-            batch["attention_mask"] = _document_mask(torch.from_numpy(documents))
+        if (documents > 0).any():
+            batch["documents"] = torch.from_numpy(documents)
+        elif (documents < 0).any():
+            batch["attention_mask"] = torch.from_numpy(documents >= 0)
         return batch
 
     def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
         """Mean cross entropy of the hidden tokens, nats."""
-        output = model(
-            input_ids=batch["input_ids"],
-            position_ids=batch["position_ids"] + first_position(model),
-            attention_mask=batch.get("attention_mask"),
-        )
+        hidden: dict[str, Any] = {"attention_mask": batch.get("attention_mask")}
+        if "documents" in batch:
+            hidden = {"attention_mask": _masks(model, batch["documents"])}
+        if "text_lengths" in batch:
+            hidden = {"text_lengths": tuple(batch["text_lengths"].tolist())}
+        positions = batch["position_ids"] + first_position(model)
+        output = model(input_ids=batch["input_ids"], position_ids=positions, **hidden)
         return token_loss(output.logits, batch["labels"])
+
+
+def _masks(model: nn.Module, documents: torch.Tensor) -> Any:
+    """The mask of all layers, or one for each kind: a mask of four dimensions is taken as it is, also by layers that
+    look through a window (ModernBERT), so that theirs must have the window in it."""
+    mask = _document_mask(documents)
+    config: Any = getattr(model, "module", model).config
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if "sliding_attention" not in kinds:
+        return mask
+    places = torch.arange(documents.shape[1], device=documents.device)
+    far = (places[:, None] - places[None, :]).abs() > config.sliding_window
+    return {"full_attention": mask, "sliding_attention": mask.masked_fill(far, CLOSED)}
 
 
 def _document_mask(documents: torch.Tensor) -> torch.Tensor:
     same = documents[:, None, :, None] == documents[:, None, None, :]
-    return torch.zeros(same.shape).masked_fill_(~same, CLOSED)
+    return torch.zeros(same.shape, device=same.device).masked_fill_(~same, CLOSED)
 
 
 def _draw_words(starts: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -197,5 +197,6 @@ def run_charts(stages: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[d
 
 
 def _chart_of(key: str) -> str:
-    """Training and held-out loss share a chart; every other quantity has one of its own."""
-    return "loss" if key in ("loss", "validation/loss") else key
+    """Training loss and the losses of all held-out sets share a chart, so that what a run forgets stands beside what it
+    learns; every other quantity (also the loss of one source) has one of its own."""
+    return "loss" if key == "loss" or (key.endswith("/loss") and key.count("/") == 1) else key

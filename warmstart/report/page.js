@@ -204,11 +204,13 @@
     const element = document.getElementById(id);
     const axis = chosen("axis") ?? "step";
     const names = [...new Set(chart.series.map((series) => series.name))];
+    const held = names.filter((name) => name.includes("/"));
+    const hue = (name) => colour(1 + held.indexOf(name)); // what is trained on: the first colour; held-out sets: the others
     const traces = chart.series
       .filter((series) => !hidden.has(`${id}/${series.name}`))
       .map((series) => {
         const held_out = series.name.includes("/");
-        const line = held_out ? css("--c1") : css("--c0");
+        const line = hue(series.name);
         return {
           x: series.x[axis], y: series.y, type: "scatter", name: escaped(series.name),
           mode: held_out || series.y.length < 3 ? "lines+markers" : "lines",
@@ -231,7 +233,7 @@
         ? { type: "log", nticks: 6, tickformat: "~s", title: { text: "log scale" } }
         : { nticks: 6, tickformat: "~g" },
     });
-    legend(id, names.map((name) => ({ name, colour: name.includes("/") ? css("--c1") : css("--c0") })), () => drawRun(id, chart));
+    legend(id, names.map((name) => ({ name, colour: hue(name) })), () => drawRun(id, chart));
   }
 
   const kinds = { curves: drawCurves, savings: drawSavings, run: drawRun };

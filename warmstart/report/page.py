@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from warmstart.disk import write_whole
 from warmstart.errors import DataError
+from warmstart.evaluate.curves import forgetting
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
 from warmstart.report.lineage import lineage_sentences, lineage_svg
@@ -52,7 +53,9 @@ def render_study(results: Results, out: Path | str) -> Path:
             _study_header(results),
             "<main>",
             section("Claim and verdict", _verdicts(results), "verdict"),
-            section("Learning curves", _curves(results), "learning"),
+            section("Learning curves", _curves(results) if results.trained else "", "learning"),
+            section("What the rows hold", _measured(results), "rows"),
+            section("What it did to other held-out data", _further(results), "further"),
             section("What it saved", _savings(results), "savings"),
             section("The numbers", _comparison(results), "numbers"),
             section("Where the weights came from", _lineage(lineages, results.seeds[0]), "lineage"),
@@ -61,7 +64,10 @@ def render_study(results: Results, out: Path | str) -> Path:
             _footer(results.versions, results.commit, results.date),
         ]
     )
-    shown = {"curves": charts.curves_chart(results), "savings-chart": charts.savings_chart(results)}
+    shown = {}
+    if results.trained:
+        shown = {"curves": charts.curves_chart(results), "savings-chart": charts.savings_chart(results)}
+    shown |= {f"further-{k}": charts.curves_chart(results.about(name)) for k, name in enumerate(results.also)}
     return write_whole(Path(out), document(f"{results.title} · warmstart", body, shown))
 
 
@@ -86,17 +92,23 @@ def _verdicts(results: Results) -> str:
         f"<span>{escape(_effect_sentence(effect, results, decimals))}</span></li>"
         for name, effect in effects.items()
     )
+    at = " at equal training FLOPs" if results.trained else ", without training"
     ours = (
         f'<div class="card ours"><h3>What we measured</h3><p class="big">{escape(summary)}</p>'
-        f'<p class="setting">{escape(table.scale_text(results))}; against “{escape(results.baseline)}” at equal '
-        f'training FLOPs</p><ul class="arms">{rows}</ul></div>'
+        f'<p class="setting">{escape(table.scale_text(results))}; against “{escape(results.baseline)}”{at}</p>'
+        f'<ul class="arms">{rows}</ul></div>'
     )
     remarks = "".join(f"<li>{escape(remark)}</li>" for remark in results.remarks)
     warning = f'<div class="note"><h3>Read this first</h3><ul>{remarks}</ul></div>' if remarks else ""
     explanation = (
         '<p class="fine">A verdict is about the direction of the claim at our own scale; it never reproduces the '
-        "paper’s number. <b>holds</b>: better at equal FLOPs and a saving above zero, both by their 95 % intervals. "
-        "<b>does not hold</b>: worse by its interval. <b>unclear</b>: these seeds cannot tell.</p>"
+        "paper’s number. "
+        + (
+            "<b>holds</b>: better at equal FLOPs and a saving above zero, both by their 95 % intervals. "
+            if results.trained
+            else "<b>holds</b>: better by its 95 % interval. "
+        )
+        + "<b>does not hold</b>: worse by its interval. <b>unclear</b>: these seeds cannot tell.</p>"
     )
     return f'<div class="cards">{_claim_card(results)}{ours}</div>{warning}{explanation}'
 
@@ -133,6 +145,8 @@ def _claim_card(results: Results) -> str:
 
 
 def _effect_sentence(effect: Effect, results: Results, decimals: int) -> str:
+    if not results.trained:
+        return f"{results.metric} {table.difference(effect, decimals)}"
     saved = table.saving(effect.saving)
     change = table.difference(effect, decimals)
     if effect.saving.mean is None:
@@ -169,6 +183,47 @@ def _curves(results: Results) -> str:
     return chart("curves", label, caption, controls) + details("The curves as numbers", _curve_table(results))
 
 
+def _further(results: Results) -> str:
+    """Further held-out sets, e.g. the corpus that a model comes from: forgetting is the rise of the loss there."""
+    parts = []
+    for k, name in enumerate(results.also):
+        seen = results.about(name)
+        decimals = numbers.metric_decimals([v for arm in seen.arms.values() for v in arm.final])
+        rows = []
+        for arm, found in seen.arms.items():
+            rise = [
+                None if values[-1] is None or values[0] is None else forgetting([values[0], values[-1]])
+                for values in found.curve.values
+            ]
+            rows.append(
+                [
+                    escape(arm),
+                    numbers.mean_and_half([values[0] for values in found.curve.values], decimals),
+                    numbers.mean_and_half(found.final, decimals),
+                    numbers.mean_and_half(rise, decimals),
+                ]
+            )
+        caption = f"Loss on “{name}” at the beginning and the end, and its rise: what was forgotten (negative: gained)"
+        head = ["arm", "beginning", "end", "forgetting"]
+        label = f"Line chart of {name}/loss against training FLOPs for each arm."
+        parts.append(chart(f"further-{k}", label, f"{name}/loss (lower is better), the same runs on other data."))
+        parts.append(html_table(caption, head, rows))
+    return "".join(parts)
+
+
+def _measured(results: Results) -> str:
+    """Everything that a study without training measured: one row per metric, one column per arm."""
+    names = list(dict.fromkeys(name for arm in results.arms.values() for name in arm.measured))
+    if not names:
+        return ""
+    rows = []
+    for name in names:
+        found = [arm.measured.get(name, []) for arm in results.arms.values()]
+        decimals = numbers.metric_decimals([value for values in found for value in values])
+        rows.append([escape(name), *(numbers.mean_and_half(values, decimals) for values in found)])
+    return html_table("Means over seeds with their 95 % intervals", ["", *map(escape, results.arms)], rows)
+
+
 def _curve_table(results: Results) -> str:
     data = charts.curves_chart(results)
     longest = max(data["arms"], key=lambda arm: len(arm["mean"]))
@@ -184,7 +239,7 @@ def _curve_table(results: Results) -> str:
 
 
 def _savings(results: Results) -> str:
-    if not results.effects:
+    if not results.effects or not results.trained:
         return ""
     caption = (
         f"Share of the compute of “{results.baseline}” that an arm did not need to reach its final {results.metric}. "
@@ -335,6 +390,11 @@ def _stage_table(finished: dict[str, dict[str, Any]]) -> str:
         f"largest logit difference {change['largest']:.3g}"
         for name, stage in finished.items()
         for change in stage.get("surgery", [])
+    ]
+    notes += [
+        f"{name}: learning rate {stage['settled']['learning_rate']:.3g} by probe: {stage['settled']['probe']['reason']}"
+        for name, stage in finished.items()
+        if "probe" in stage.get("settled", {})
     ]
     checks = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
     return html_table("What each stage used and reached", head, rows) + checks

@@ -116,10 +116,23 @@ class Arm(Form):
     parameters: int | None = None
     final: list[Measured]
     curve: Curve
+    measured: dict[str, list[Measured]] = Field(
+        default_factory=dict, description="Everything else that was measured of the rows, in a study without training."
+    )
     reused_flops: list[Amount] = Field(
         default_factory=list, description="What the models it started from cost to make; empty: nothing."
     )
     lineage: list[Lineage] = Field(default_factory=list, description="Where the weights came from, per seed.")
+    trial_flops: list[Amount] = Field(
+        default_factory=list,
+        exclude_if=lambda found: not found,
+        description="What trials before training cost (counted in `flops`); empty: there were none.",
+    )
+    also: dict[str, Curve] = Field(
+        default_factory=dict,
+        exclude_if=lambda found: not found,
+        description="The losses on further held-out sets, by the set's name.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -211,8 +224,14 @@ class Results(Form):
             _count(f"{where}.flops", arm.flops, n)
             _count(f"{where}.final", arm.final, n)
             _count(f"{where}.curve.values", arm.curve.values, n)
+            for name, values in arm.measured.items():
+                _count(f"{where}.measured.{name}", values, n)
             if arm.reused_flops:
                 _count(f"{where}.reused_flops", arm.reused_flops, n)
+            if arm.trial_flops:
+                _count(f"{where}.trial_flops", arm.trial_flops, n)
+            for name, curve in arm.also.items():
+                _count(f"{where}.also.{name}.values", curve.values, n)
             for seed in range(n):
                 _check_curve(f"{where}.curve", arm, seed)
         return self
@@ -231,6 +250,31 @@ class Results(Form):
         """The effects as they follow from the arms' curves."""
         found = verdict.effects(self.model_dump(mode="json", by_alias=True))
         return {name: Effect.model_validate(effect) for name, effect in found.items()}
+
+    def about(self, name: str) -> Results:
+        """The same study seen on a further held-out set: the arms that were measured on it, with those losses."""
+        arms = {
+            arm: found.model_copy(
+                update={"curve": found.also[name], "final": [values[-1] for values in found.also[name].values]}
+            )
+            for arm, found in self.arms.items()
+            if name in found.also
+        }
+        return self.model_copy(
+            update={"metric": f"{name}/loss", "better": "lower", "arms": arms, "effects": {}, "claim": None}
+        )
+
+    @property
+    def trained(self) -> bool:
+        """Whether any arm spent FLOPs; without training there are no savings and no curves."""
+        return any(flops > 0 for arm in self.arms.values() for flops in arm.flops)
+
+    @property
+    def also(self) -> list[str]:
+        """The names of the further held-out sets that any arm was measured on, without the one that arms are compared
+        on."""
+        names = dict.fromkeys(name for arm in self.arms.values() for name in arm.also)
+        return [name for name in names if f"{name}/loss" != self.metric]
 
     @property
     def remarks(self) -> list[str]:
@@ -291,7 +335,8 @@ def _check_curve(where: str, arm: Arm, seed: int) -> None:
         axis = arm.curve.axis(axis_name, seed)
         if len(axis) != len(values):
             raise ValueError(f"{where}: {len(axis)} {axis_name} for {len(values)} values")
-        if not axis or axis[0] != 0:
+        trials = arm.trial_flops[seed] if arm.trial_flops and axis_name == "flops" else 0
+        if not axis or axis[0] != trials:
             raise ValueError(f"{where}.{axis_name}: a curve starts with an evaluation before the first step (0)")
         if any(after < before for before, after in itertools.pairwise(axis)):
             raise ValueError(f"{where}.{axis_name}: must not decrease")

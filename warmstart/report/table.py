@@ -51,8 +51,10 @@ def rows(results: Results) -> list[Row]:
                 arm=name,
                 final=numbers.mean_and_half(arm.final, decimals),
                 difference=difference(effect, decimals) if effect else numbers.MISSING,
-                saving=saving(effect.saving) if effect else numbers.MISSING,
-                saving_with_source=saving(effect.saving_with_source) if effect else numbers.MISSING,
+                saving=saving(effect.saving) if effect and results.trained else numbers.MISSING,
+                saving_with_source=(
+                    saving(effect.saving_with_source) if effect and results.trained else numbers.MISSING
+                ),
                 flops=numbers.scaled(numbers.mean_of(arm.flops)),
                 tokens=numbers.scaled(numbers.mean_of(numbers.per_seed(arm.tokens))),
                 seconds=numbers.scaled(numbers.mean_of(numbers.per_seed(arm.seconds))),
@@ -134,7 +136,8 @@ def scale_text(results: Results) -> str:
 
 def notes(results: Results) -> list[str]:
     """The lines under the table."""
-    lines = [f"Ours: {scale_text(results)}. Savings are against '{results.baseline}', with their 95 % interval."]
+    kind = "Savings" if results.trained else "Differences"
+    lines = [f"Ours: {scale_text(results)}. {kind} are against '{results.baseline}', with their 95 % interval."]
     if results.claim is not None:
         paper = paper_text(results)
         lines.append(f"Paper: {claim_text(results)}{f'. {paper}' if paper else ''}.")

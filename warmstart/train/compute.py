@@ -5,6 +5,10 @@ in the forward pass, four in the backward pass. PyTorch's counter does not see t
 counts the recomputation inside fused attention kernels on a GPU; both would make the number depend on the kernel. Here
 every fused attention counts like the written-out one, so that `sdpa` and `eager` give the same number. Causal attention
 is not discounted (the convention of most papers). Element-wise work and the optimizer are not counted.
+
+Where the shape changes from step to step, measuring every shape would double the work. There every matrix product is
+linear in the tokens, or in the pairs of tokens that attention compares: two tiny measurements give both prices,
+exactly, and the first real batch is measured to make sure (`FlopMeter.measure_by_work`).
 """
 
 from __future__ import annotations
@@ -12,13 +16,25 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from warmstart.errors import ModelError
+
 Shape = torch.Size
 Key = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the FLOPs of a batch depend on: its tokens (with padding, where there is any), and the pairs of tokens that
+    attention compares (the sum of each text's squared length)."""
+
+    tokens: int
+    pairs: int
 
 
 def attention_forward(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
@@ -72,6 +88,37 @@ class FlopMeter:
                     torch.autograd.grad(loss, leaves, allow_unused=True)
             self._known[name] = float(counter.get_total_flops())
         return self._known[name]
+
+    def measure_by_work(
+        self,
+        key: Key,
+        work: Work,
+        one_text: Callable[[int], float],
+        sample: Callable[[], tuple[Work, float]],
+    ) -> float:
+        """FLOPs of a batch with so many tokens and pairs, by the prices of one token and one pair.
+
+        Args:
+            key: what the prices depend on: how batches are laid out, and which weights train.
+            one_text: the measured FLOPs of a batch of a single text with so many tokens.
+            sample: a real batch: its work and its measured FLOPs.
+
+        Raises:
+            ModelError: the model's FLOPs do not follow from tokens and pairs.
+        """
+        name = repr(("work", key))
+        if f"{name} token" not in self._known:
+            two, four = one_text(2), one_text(4)  # 2 tokens and 4 pairs; 4 tokens and 16 pairs
+            pair = (four - 2 * two) / 8
+            token = two / 2 - 2 * pair
+            real, measured = sample()
+            if real.tokens * token + real.pairs * pair != measured:
+                raise ModelError(
+                    f"the model's FLOPs ({measured:.6g} for {real.tokens} tokens) do not follow from its tokens and "
+                    "pairs of tokens, so that they cannot be counted; use train.layout: padded"
+                )
+            self._known |= {f"{name} token": token, f"{name} pair": pair}
+        return work.tokens * self._known[f"{name} token"] + work.pairs * self._known[f"{name} pair"]
 
     def measure_forward(self, key: Key, forward: Callable[[], Any]) -> float:
         """FLOPs of `forward()` alone, without gradients: evaluation, teachers, generation."""

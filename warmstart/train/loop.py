@@ -11,6 +11,7 @@ step trains. Nothing depends on how often the process was killed.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed
 from accelerate import PartialState
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from warmstart.data.mix import Stock
@@ -30,12 +32,15 @@ from warmstart.evaluate import Subject
 from warmstart.objectives import Batch, Loss, Row
 from warmstart.randomness import derive_seed, numpy_generator
 from warmstart.recipe import Stage
-from warmstart.train.checkpoint import load_optimizer, load_state, optimizer_tensors, save_state
+from warmstart.train.chain import Chain, chain_of
+from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors, save_state
 from warmstart.train.compute import FlopMeter, batch_key
+from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
 from warmstart.train.memory import keep_freed_memory
 from warmstart.train.metrics import MetricsLog
 from warmstart.train.precision import autocast, resolve_device, resolve_precision
 from warmstart.train.progress import Reporter
+from warmstart.train.varlen_attention import use_varlen
 
 if TYPE_CHECKING:
     from warmstart.data.prepare import Prepared
@@ -43,10 +48,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Counts:
-    """What a stage has used so far: optimizer steps, tokens, FLOPs (all processes) and seconds of training."""
+    """What a stage has used so far: optimizer steps, tokens computed (with padding), those of them that are real, FLOPs
+    (all processes) and seconds of training."""
 
     step: int = 0
     tokens: int = 0
+    real_tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
 
@@ -61,6 +68,10 @@ class Training:
         seed: the recipe's seed.
         number: the stage's number in its recipe (part of every random purpose).
         folder: the stage's folder; states go to `folder/state`, metrics to `folder/metrics.jsonl`.
+        also: further held-out sets by name.
+        chain: where the stage stands among stages that carry on one training; default: alone.
+        spent: FLOPs of the trials that this stage began with; they count in its budget, but its schedule begins after.
+        earlier: the folder with the saved states of the training that is carried on, or whose moments are loaded.
         accept_changed_data: go on although the data are not those that the saved state was trained on.
     """
 
@@ -76,11 +87,20 @@ class Training:
         folder: Path,
         title: str = "warmstart",
         reporter: Reporter | None = None,
+        also: dict[str, Prepared] | None = None,
+        chain: Chain | None = None,
+        earlier: Path | None = None,
+        spent: float = 0.0,
         accept_changed_data: bool = False,
     ) -> None:
         assert stage.budget is not None
+        self.chain = chain or dataclasses.replace(
+            chain_of([stage.model_copy(update={"carry_on": False})], 0), first=number
+        )
+        self.earlier = earlier
+        self.also = also or {}
         self.stage, self.settings, self.budget = stage, stage.train, stage.budget
-        self.tokenizer, self.data, self.seed, self.number, self.folder = tokenizer, data, seed, number, folder
+        self.tokenizer, self.data, self.seed, self.number, self.folder = tokenizer, data, seed, self.chain.first, folder
         self.reporter = reporter or Reporter()
         self.accept_changed_data = accept_changed_data
         self.device = resolve_device(self.settings.device)
@@ -89,15 +109,23 @@ class Training:
         if self.processes.num_processes > 1:
             self.device = self.processes.device
         self.model = model.to(self.device)  # type: ignore[arg-type]  # wrapped in transformers so that its signature is lost
+        self.model.train()  # transformers hands a loaded model out in evaluation mode: without its dropout
+        if self.settings.layout == "unpadded":
+            use_varlen(self.model)
         self.objective = stage.objective
         self.extra = self.objective.start(self.model)
         if self.extra is not None:
             self.extra.to(self.device)
         self.settings.trainable.prepare(self.model)
-        self.optimizer = self.settings.optimizer.start(self._trained_module(), self.settings.learning_rate)
-        self.mix = stage_mix(stage, data, seed, number)
+        rate = self.settings.learning_rate
+        assert isinstance(rate, float), "a probe must be settled before training"
+        self.learning_rate = rate
+        self.optimizer = self.settings.optimizer.start(self._trained_module(), rate)
+        self.mix = stage_mix(stage, data, seed, self.number)
         self.meter = FlopMeter()
-        self.counts = Counts()
+        self.counts = Counts(flops=spent)
+        self.spent_first = 0.0 if self.chain.carries_on else spent  # by the trials of the chain's first stage
+        self.before = Counts()  # what the stages of the chain before this one used
         self.forward = self._forward_model()
         self._loss = compiled(self._objective_loss) if self.settings.compile else self._objective_loss
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -105,7 +133,9 @@ class Training:
         self._learning_rate = 0.0
         self._clock = time.perf_counter()
         self._values: dict[str, float] = {}
+        self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
+        self._start: dict[str, torch.Tensor] | None = None
         self._finished = False
 
     # ---- the whole stage -------------------------------------------------------------------------------------------
@@ -121,13 +151,15 @@ class Training:
         if self.device.type == "cpu":
             keep_freed_memory()
         resumed = self._resume()
+        self._keep_start(resumed)
         log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self._is_main else None
         if log:
             log.rewind(self.counts.step if resumed else None)
         self._clock = time.perf_counter() - self.counts.seconds
         with interrupts() as interrupted:
             if not resumed:
-                self.evaluate(log)
+                self._take_over()
+                self.evaluate(log, observe=not self.chain.same_rows)
             while not self._finished:
                 before = self._evaluations_due()
                 mix_state = self.mix.state_dict()
@@ -148,8 +180,9 @@ class Training:
                         log.close()
                     raise Interrupted(f"interrupted at step {self.counts.step}; the state is saved")
             if self.counts.step == 0:
+                paid = f" after trials of {self.counts.flops:.3g} FLOPs" if self.counts.flops else ""
                 raise UserError(
-                    f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs"
+                    f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs{paid}"
                 )
             if self._evaluated_at != self.counts.step:
                 self.evaluate(log)
@@ -165,33 +198,35 @@ class Training:
     def step(self) -> tuple[Loss | None, torch.Tensor | None]:
         """One optimizer step; (None, None), and nothing done, where the budget does not reach for it."""
         draw = derive_seed(self.seed, "stage", self.number, "trainable")
-        choice = self.settings.trainable.choose(self.counts.step, draw, self.model)
-        batch = self.collate(self.next_rows())
+        choice = self.settings.trainable.choose(self.running_step, draw, self.model)
+        rows = self.next_rows()
+        batch = self.collate(rows)
         cost = self.cost(batch, choice)
-        if not self._affordable(cost, batch):
+        tokens = self.tokens_of(batch)
+        if not self._affordable(cost, tokens):
             return None, None
-        self._set_learning_rate()
-        torch.manual_seed(derive_seed(self.seed, "stage", self.number, "step", self.counts.step, "model", self._rank))
+        self._set_learning_rate(cost, tokens)
+        torch.manual_seed(derive_seed(self.seed, "stage", self.number, "step", self.running_step, "model", self._rank))
         with self.settings.trainable.during(self.model, choice):
             loss = self.backward(batch)
         norm = self.clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.counts.step += 1
-        self.counts.tokens += tokens_of(batch)
+        self.counts.tokens += tokens
+        self.counts.real_tokens += real_tokens_of(rows, tokens)
         self.counts.flops += cost
         return loss, norm
 
     def next_rows(self) -> list[Row]:
         """The rows of the whole step, over all processes."""
-        return [
-            self.data.train[source][row] for source, row in self.mix.next(self.settings.batch_size, self.fraction())
-        ]
+        chosen = self.mix.next(self.settings.batch_size, self._share(self.chain.rows_begin, self.chain.rows_end))
+        return [self.data.train[source][row] for source, row in chosen]
 
     def collate(self, rows: list[Row]) -> Batch:
         """The batch of the whole step, over all processes, on the CPU: the masks of a row do not depend on how
         many processes share the work."""
-        generator = numpy_generator(self.seed, "stage", self.number, "step", self.counts.step, "collate")
+        generator = numpy_generator(self.seed, "stage", self.number, "step", self.running_step, "collate")
         return self.objective.collate(rows, self.tokenizer, generator)
 
     def backward(self, batch: Batch) -> Loss:
@@ -227,50 +262,91 @@ class Training:
 
     def cost(self, batch: Batch, choice: str) -> float:
         """FLOPs of a step on this batch: forward and backward, all micro-batches, all processes."""
-        part = self._own_micro_batches(batch, move=False)[0]
-        key = (choice, *batch_key(part))
+        parts = self._micro_batches(batch)
+        if self.settings.layout == "padded":
+            return self._measured(parts[0], choice) * len(parts)
+
+        def one_text(length: int) -> float:
+            return self._measured(micro_batches(shortened(batch, (length,)), self.settings.layout, 1)[0], choice)
+
+        return self.meter.measure_by_work(
+            (choice, self.settings.layout),
+            work_of(parts),
+            one_text,
+            lambda: (work_of(parts[:1]), self._measured(parts[0], choice)),
+        )
+
+    def _measured(self, part: Batch, choice: str) -> float:
+        """FLOPs of one micro-batch, measured once per shape."""
 
         def forward() -> torch.Tensor:
-            moved = {name: tensor.to(self.device) for name, tensor in part.items()}
             with autocast(self.device.type, self.precision):
-                return self._objective_loss(self.model, moved, self.extra).total
+                return self._objective_loss(self.model, to_device(part, self.device), self.extra).total
 
         with self.settings.trainable.during(self.model, choice):
-            each = self.meter.measure(key, forward)
-        return each * self.settings.accumulate * self.processes.num_processes
+            return self.meter.measure((choice, *batch_key(part)), forward)
+
+    def tokens_of(self, batch: Batch) -> int:
+        """Tokens that the model reads in a step, over all processes (padding included where it is computed too)."""
+        if "input_ids" not in batch:
+            return 0
+        return work_of(self._micro_batches(batch)).tokens
+
+    @property
+    def running_step(self) -> int:
+        """Optimizer steps since the beginning of the chain: what random purposes and schedules go by."""
+        return self.before.step + self.counts.step
 
     def fraction(self) -> float:
-        """The share of the budget that is used, 0 to 1."""
-        used = {
-            "steps": self.counts.step,
-            "tokens": self.counts.tokens,
-            "flops": self.counts.flops,
-            "seconds": self.counts.seconds,
-        }
-        return min(1.0, used[self.budget.unit] / self.budget.amount)
+        """The share of this stage's budget that is used, 0 to 1."""
+        return self._share(self._used(self.before), self.chain.end)
 
-    def _affordable(self, cost: float, batch: Batch) -> bool:
-        after = {
-            "steps": self.counts.step + 1,
-            "tokens": self.counts.tokens + tokens_of(batch),
-            "flops": self.counts.flops + cost,
-            "seconds": self.counts.seconds,
-        }[self.budget.unit]
+    def progress(self) -> float:
+        """The share of the whole chain's budget that is used, 0 to 1: what the schedule goes by."""
+        return self._share(0.0, self.chain.total)
+
+    def _share(self, begin: float, end: float) -> float:
+        """How far the training is between two amounts of the budget's unit, counted from the chain's beginning."""
+        used, begin = self._used(self.before) + self._used(self.counts), self._begin(begin)
+        return min(1.0, max(0.0, (used - begin) / (end - begin))) if end > begin else 1.0
+
+    def _begin(self, amount: float) -> float:
+        """Training begins, and the schedule with it, after the trials."""
+        return max(amount, self.spent_first) if self.budget.unit == "flops" else amount
+
+    def _used(self, counts: Counts) -> float:
+        unit = self.budget.unit
+        return getattr(counts, "step" if unit == "steps" else unit)
+
+    def _affordable(self, cost: float, tokens: int) -> bool:
+        used = self._used(self.before) + self._used(self.counts)
         if self.budget.unit == "seconds":
-            return after < self.budget.amount
-        return after <= self.budget.amount * (1 + 1e-9)
+            return used < self.chain.end
+        return used + self._step_uses(cost, tokens) <= self.chain.end * (1 + 1e-9)
+
+    def _step_uses(self, cost: float, tokens: int) -> float:
+        """What a step takes of the budget; 0 of one in seconds, which cannot be known."""
+        return {"steps": 1, "tokens": tokens, "flops": cost, "seconds": 0.0}[self.budget.unit]
 
     # ---- evaluation and log ----------------------------------------------------------------------------------------
 
-    def evaluate(self, log: MetricsLog | None = None) -> dict[str, float]:
-        """All evaluators on the model as it is; its time does not count as training."""
+    def evaluate(self, log: MetricsLog | None = None, *, observe: bool = True) -> dict[str, float]:
+        """All evaluators on the model as it is; its time does not count as training.
+
+        Args:
+            observe: whether the mix hears of it.
+        """
         began = time.perf_counter()
-        subject = Subject(self.model, self.tokenizer, self.objective, self.data, self.seed, self.precision)
+        subject = Subject(
+            self.model, self.tokenizer, self.objective, self.data, self.seed, self.precision, self.also, self._start
+        )
         values: dict[str, float] = {}
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
-        self.mix.observe(values)
+        if observe:
+            self.mix.observe(values)
         self._values, self._evaluated_at = values, self.counts.step
+        self.first_values = self.first_values or values
         self._clock += time.perf_counter() - began
         if log:
             log.write(asdict(self.counts) | values)
@@ -287,7 +363,7 @@ class Training:
         if value != value or value in (float("inf"), float("-inf")):
             raise UserError(
                 f"the loss is {value} at step {self.counts.step}; "
-                f"lower train.learning_rate ({self.settings.learning_rate:g}), or set train.clip; "
+                f"lower train.learning_rate ({self.learning_rate:g}), or set train.clip; "
                 f"the last saved state is untouched"
             )
         speed = self.counts.tokens / self.counts.seconds if self.counts.seconds else 0.0
@@ -299,9 +375,10 @@ class Training:
             log.write(line | {"tokens_per_second": speed})
         self.reporter.event("step", fraction=self.fraction(), loss=value, tokens_per_second=speed)
 
-    def _set_learning_rate(self) -> None:
-        factor = self.settings.schedule.factor(self.counts.step, self.fraction())
-        self._learning_rate = factor * self.settings.learning_rate
+    def _set_learning_rate(self, cost: float, tokens: int) -> None:
+        share = self._step_uses(cost, tokens) / (self.chain.total - self._begin(0.0))
+        factor = self.settings.schedule.factor(self.running_step, self.progress(), share)
+        self._learning_rate = factor * self.learning_rate
         for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
             group["lr"] = peak * factor
 
@@ -316,10 +393,14 @@ class Training:
                 tensors["extra"] = untied(self.extra)
             values = {
                 "counts": asdict(self.counts),
+                "before": asdict(self.before),
+                "spent_first": self.spent_first,
                 "mix": self.mix.state_dict(),
                 "optimizer": numbers,
                 "flops": self.meter.state_dict(),
                 "data": self.data.fingerprint,
+                "also": {name: data.fingerprint for name, data in self.also.items()},
+                "first_evaluation": self.first_values,
                 "evaluation": self._values,
                 "evaluated_at": self._evaluated_at,
                 "finished": self._finished,
@@ -331,11 +412,7 @@ class Training:
         state = load_state(self.folder / "state")
         if state is None:
             return False
-        if state.values["data"] != self.data.fingerprint and not self.accept_changed_data:
-            raise StateError(
-                f"{state.path} was trained on other data (fingerprint {state.values['data']}, now "
-                f"{self.data.fingerprint}); go on all the same with --accept-changed-data, or start again with --fresh"
-            )
+        self._check_data(state)
         load_tensors(self.model, state.tensors["model"])
         if self.extra is not None:
             load_tensors(self.extra, state.tensors["extra"])
@@ -343,10 +420,68 @@ class Training:
         self.mix.load_state_dict(state.values["mix"])
         self.meter.load_state_dict(state.values["flops"])
         self.counts = Counts(**state.values["counts"])
+        self.before = Counts(**state.values.get("before", {}))
+        self.spent_first = state.values.get("spent_first", 0.0)
         self._values, self._evaluated_at = state.values["evaluation"], state.values["evaluated_at"]
+        self.first_values = state.values.get("first_evaluation", {})
         self._finished = state.values["finished"]
         self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
         return True
+
+    def _take_over(self) -> None:
+        """What a training that is carried on, or whose moments are loaded, left behind."""
+        if self.earlier is None:
+            return
+        state = load_state(self.earlier)
+        if state is None or not (state.values["finished"] or not self.chain.carries_on):
+            raise StateError(
+                f"{self.earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
+                f"{'start again with --fresh' if self.chain.carries_on else 'set train.moments: reset'}"
+            )
+        load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
+        if not self.chain.carries_on:
+            return
+        if self.extra is not None:
+            load_tensors(self.extra, state.tensors["extra"])
+        self.meter.load_state_dict(state.values["flops"])
+        pairs = zip(asdict(Counts(**state.values["before"])).items(), state.values["counts"].values(), strict=True)
+        self.before = Counts(**{name: earlier + counted for (name, earlier), counted in pairs})
+        self.spent_first = state.values["spent_first"]
+        if self.chain.same_rows:
+            self._check_data(state)
+            self.mix.load_state_dict(state.values["mix"])
+
+    def _check_data(self, state: State) -> None:
+        way_out = "go on all the same with --accept-changed-data, or start again with --fresh"
+        if self.accept_changed_data:
+            return
+        if state.values["data"] != self.data.fingerprint:
+            raise StateError(
+                f"{state.path} was trained on other data (fingerprint {state.values['data']}, now "
+                f"{self.data.fingerprint}); {way_out}"
+            )
+        for name, data in self.also.items():
+            if state.values.get("also", {}).get(name) != data.fingerprint:
+                raise StateError(f"{state.path} was evaluated on another held-out set '{name}'; {way_out}")
+
+    def _keep_start(self, resumed: bool) -> None:
+        """The weights at the stage's beginning, for evaluators that compare with them; a resumed run finds them again.
+
+        Raises:
+            StateError: the run goes on, and its file with them is gone.
+        """
+        if not any(evaluator.needs_start for evaluator in self.stage.evaluate.evaluators):
+            return
+        file = self.folder / "start.safetensors"
+        if not resumed and self._is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft = file.with_name(".start.safetensors.tmp")
+            save_file({name: t.detach().cpu().contiguous() for name, t in untied(self.model).items()}, draft)
+            draft.replace(file)
+        self.processes.wait_for_everyone()
+        if not file.is_file():
+            raise StateError(f"{file} is gone, which an evaluator needs; start again with --fresh")
+        self._start = load_file(file)
 
     # ---- many processes --------------------------------------------------------------------------------------------
 
@@ -376,26 +511,21 @@ class Training:
         torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
         return float(tensor)
 
-    def _own_micro_batches(self, batch: Batch, move: bool = True) -> list[Batch]:
-        """This process's share of the step's batch, cut into micro-batches."""
-        rows = len(next(iter(batch.values())))
-        pieces = self.settings.accumulate * self.processes.num_processes
+    def _micro_batches(self, batch: Batch) -> list[Batch]:
+        """The step's batch as micro-batches, over all processes, on the CPU."""
+        rows, pieces = len(next(iter(batch.values()))), self.settings.accumulate * self.processes.num_processes
         if rows % pieces:
             raise UserError(
                 f"train.batch_size: {rows} blocks cannot be shared by {self.processes.num_processes} processes x "
                 f"{self.settings.accumulate} micro-batches"
             )
-        size = rows // pieces
+        return micro_batches(batch, self.settings.layout, pieces)
+
+    def _own_micro_batches(self, batch: Batch) -> list[Batch]:
+        """This process's share of them, on its device."""
         first = self._rank * self.settings.accumulate
-        own = range(first, first + self.settings.accumulate)
-        cut = (
-            [{name: tensor[i * size : (i + 1) * size] for name, tensor in batch.items()} for i in own]
-            if pieces > 1
-            else [batch]
-        )
-        if not move or self.device.type == "cpu":
-            return cut
-        return [{name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()} for part in cut]
+        own = self._micro_batches(batch)[first : first + self.settings.accumulate]
+        return own if self.device.type == "cpu" else [to_device(part, self.device) for part in own]
 
     def _objective_loss(self, model: Any, batch: Batch, extra: Any) -> Loss:
         return self.objective.loss(model, batch, extra)
@@ -411,7 +541,11 @@ def stage_mix(stage: Stage, data: Prepared, seed: int, number: int) -> Any:
     """The stage's mix, started over its training blocks."""
     assert stage.data is not None
     stock = Stock([len(b) for b in data.train], data.source_names, [b.scores for b in data.train])
-    return stage.data.mix.start(stock, seed=derive_seed(seed, "stage", number, "mix"))
+    mix = stage.data.mix.start(stock, seed=derive_seed(seed, "stage", number, "mix"))
+    if stage.train.layout != "bucketed":
+        return mix
+    buckets = derive_seed(seed, "stage", number, "buckets")
+    return Buckets(mix, lambda source, row: data.train[source].real_tokens(row), stage.train.batch_size, buckets)
 
 
 def compiled(loss: Callable[..., Loss]) -> Callable[..., Loss]:
@@ -421,9 +555,11 @@ def compiled(loss: Callable[..., Loss]) -> Callable[..., Loss]:
     return torch.compile(loss, dynamic=False, options=options)
 
 
-def tokens_of(batch: Batch) -> int:
-    """Tokens that the model reads in a batch (padding included: it is computed too)."""
-    return int(batch["input_ids"].numel()) if "input_ids" in batch else 0
+def real_tokens_of(rows: list[Row], tokens: int) -> int:
+    """Those of a step's tokens that are not padding; all, where the rows do not say."""
+    if any("documents" not in row for row in rows):
+        return tokens
+    return sum(int((row["documents"] >= 0).sum()) for row in rows)
 
 
 def untied(module: torch.nn.Module) -> dict[str, torch.Tensor]:

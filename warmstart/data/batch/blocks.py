@@ -61,6 +61,10 @@ class Blocks:
             row["context"] = self._context[number].astype(bool)
         return row
 
+    def real_tokens(self, number: int) -> int:
+        """Tokens of a block that are not padding."""
+        return int((self._documents[number] >= 0).sum())
+
 
 COLUMNS = ("tokens", "documents", "positions")
 

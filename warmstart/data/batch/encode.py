@@ -25,6 +25,7 @@ class Encoder:
 
     Args:
         begin: put the begin-of-text token before each document where the tokenizer does not do so itself.
+        end: put the end-of-text token after each document where the tokenizer does not end it itself.
 
     Attributes:
         key: a digest of everything that decides the ids.
@@ -36,7 +37,7 @@ class Encoder:
             beginning).
     """
 
-    def __init__(self, tokenizer: Any, *, begin: bool = False) -> None:
+    def __init__(self, tokenizer: Any, *, begin: bool = False, end: bool = True) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(f"tokenizer: {type(tokenizer).__name__} has no fast form, which preparing data needs")
         text = tokenizer.backend_tokenizer.to_str()
@@ -47,7 +48,7 @@ class Encoder:
         ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
         probe = self._machine.encode("a").ids
         self._end: list[int] = []
-        if not probe or probe[-1] not in ends:
+        if end and (not probe or probe[-1] not in ends):
             if tokenizer.eos_token_id is None:
                 raise ModelError(
                     f"tokenizer: {tokenizer.name_or_path or type(tokenizer).__name__} has no "

@@ -1,5 +1,5 @@
-"""Drop exact copies: rows whose text, with white space normalised, was seen before (in any source of the
-stage).
+"""Drop exact copies: rows whose text (and context, where their source gave one), with white space normalised, was
+seen before in any source of the stage.
 
 A copy that sits on both sides of the split would be a leak, and a repeated page is the commonest defect of
 web text. Remembers 16 bytes per distinct text (about 100 bytes in memory): ten million documents need 1 GB.
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from warmstart.data.curate import Curation
-from warmstart.data.steps import Columns, Stream, kept
+from warmstart.data.steps import Columns, Stream, kept, whole_texts
 
 
 def text_digest(text: str) -> bytes:
@@ -28,7 +28,7 @@ class ExactDuplicates(Curation):
     fits: ClassVar[bool] = True
 
     def measure(self, columns: Columns) -> Columns:
-        return {"row": columns["row"], "digest": [text_digest(text) for text in columns["text"]]}
+        return {"row": columns["row"], "digest": [text_digest(text) for text in whole_texts(columns)]}
 
     def fit(self, measured: Iterator[Columns]) -> set[int]:
         """The numbers of the rows that repeat an earlier one."""
@@ -45,7 +45,7 @@ class ExactDuplicates(Curation):
 
     def stream(self) -> Stream:
         seen = _SeenTexts()
-        return lambda columns: kept(columns, seen.new([text_digest(text) for text in columns["text"]]))
+        return lambda columns: kept(columns, seen.new([text_digest(text) for text in whole_texts(columns)]))
 
 
 class _SeenTexts:

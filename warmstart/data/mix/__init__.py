@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from warmstart.part import Part
+
+if TYPE_CHECKING:
+    from warmstart.train.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,21 @@ class MixState:
 
 class Mix(Part, room="mix"):
     """The contract of a mix."""
+
+    def settle(self, trials: Trials) -> Mix:
+        """The mix with numbers in the place of settings that must be measured first (a graph of skills, say).
+
+        Called once before the stage trains, and its answer is kept with the run: a resumed run does not measure
+        again. What the trials cost counts in the stage's budget.
+
+        Args:
+            trials: `trials.run(steps=..., mix=...)` trains from the stage's starting weights for a few steps, throws
+                the result away and tells the evaluation before and after.
+
+        Raises:
+            DataError: the settings do not fit the sources.
+        """
+        return self
 
     def start(self, stock: Stock, *, seed: int) -> MixState:
         """A mix over the rows of some sources.

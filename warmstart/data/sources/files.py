@@ -41,6 +41,9 @@ class Files(Source):
         description="Paths or globs (`**` crosses folders); relative to the working directory."
     )
     column: str = Field("text", description="The column that holds the text (tables and JSON Lines).")
+    columns: list[str] = Field(
+        default_factory=list, description="Further columns to keep, e.g. `url` (tables and JSON Lines)."
+    )
     documents: Literal["file", "line", "paragraph"] = Field(
         "file", description="Plain text: what one document is; paragraphs end at blank lines."
     )
@@ -48,8 +51,8 @@ class Files(Source):
     def rows(self, on_bad_row: OnBadRow = raise_error) -> Iterator[Row]:
         for path in self._paths():
             try:
-                for number, text in self._texts(path, on_bad_row):
-                    yield {"text": text, "source": self.label or self.type, "id": f"{path}:{number}"}
+                for number, row in self._rows(path, on_bad_row):
+                    yield {"source": self.label or self.type, "id": f"{path}:{number}", **row}
             except OSError as error:
                 reason = error.strerror or str(error).splitlines()[0]
                 on_bad_row(DataError(f"{path}: damaged or unreadable file: {reason}"))
@@ -58,7 +61,7 @@ class Files(Source):
 
     def fingerprint(self) -> str:
         content = [(Path(path).name, file_digest(path)) for path in self._paths()]
-        return digest("files", self.column, self.documents, content)
+        return digest("files", self.column, self.columns, self.documents, content)
 
     def _paths(self) -> list[Path]:
         """The files, sorted inside each pattern and each once.
@@ -80,8 +83,8 @@ class Files(Source):
             found.update(dict.fromkeys(files))
         return list(found)
 
-    def _texts(self, path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, str]]:
-        """(row number from 1, text) of each usable row."""
+    def _rows(self, path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
+        """(row number from 1, text and further columns) of each usable row."""
         ending = _ending(path)
         if ending == ".parquet":
             yield from self._parquet(path, on_bad_row)
@@ -94,28 +97,35 @@ class Files(Source):
             else:
                 yield from self._plain(path, file, on_bad_row)
 
-    def _json_lines(self, path: Path, file: IO[bytes], on_bad_row: OnBadRow) -> Iterator[tuple[int, str]]:
+    def _row(self, found: Any, where: str) -> Row:
+        """The text and the further columns; a row of JSON may lack the latter (a table's header may not)."""
+        return {"text": text_of(found, self.column, where), **{name: found.get(name) for name in self.columns}}
+
+    def _check_columns(self, names: list[str], where: str) -> None:
+        for wanted in (self.column, *self.columns):
+            if wanted not in names:
+                raise DataError(
+                    f"{where}: there is no column '{wanted}'{nearest(wanted, names)}; columns: {', '.join(names[:8])}"
+                )
+
+    def _json_lines(self, path: Path, file: IO[bytes], on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
         for number, line in enumerate(_lines(file), start=1):
             if line.isspace():
                 continue
             where = f"{path}, line {number}"
             try:
-                yield number, text_of(_object(line, where), self.column, where)
+                yield number, self._row(_object(line, where), where)
             except DataError as error:
                 on_bad_row(error)
 
-    def _table(self, path: Path, file: IO[bytes], delimiter: str, on_bad_row: OnBadRow) -> Iterator[tuple[int, str]]:
+    def _table(self, path: Path, file: IO[bytes], delimiter: str, on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the module's own limit, 131072, is below many documents
         reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
         header = next(reader, None)
         if header is None:
             on_bad_row(DataError(f"{path}: empty file: expected a header line with a column '{self.column}'"))
             return
-        if self.column not in header:
-            raise DataError(
-                f"{path}, line 1: there is no column '{self.column}'{nearest(self.column, header)}; "
-                f"columns: {', '.join(header[:8])}"
-            )
+        self._check_columns(header, f"{path}, line 1")
         while True:
             number = reader.line_num + 1
             where = f"{path}, line {number}"
@@ -125,7 +135,7 @@ class Files(Source):
                     continue
                 if len(values) != len(header):
                     raise DataError(f"{where}: {len(values)} values for {len(header)} columns")
-                yield number, text_of(dict(zip(header, values, strict=True)), self.column, where)
+                yield number, self._row(dict(zip(header, values, strict=True)), where)
             except StopIteration:
                 return
             except csv.Error as error:
@@ -133,36 +143,30 @@ class Files(Source):
             except DataError as error:
                 on_bad_row(error)
 
-    def _parquet(self, path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, str]]:
+    def _parquet(self, path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
         import pyarrow
         import pyarrow.parquet
 
         try:
             with pyarrow.parquet.ParquetFile(path) as table:
                 names = table.schema_arrow.names
-                if self.column not in names:
-                    raise DataError(
-                        f"{path}: there is no column '{self.column}'{nearest(self.column, names)}; "
-                        f"columns: {', '.join(names[:8])}"
-                    )
+                self._check_columns(names, str(path))
                 number = 0
-                for batch in table.iter_batches(batch_size=256, columns=[self.column]):
+                for batch in table.iter_batches(batch_size=256, columns=[self.column, *self.columns]):
                     for row in batch.to_pylist():
                         number += 1
                         try:
-                            yield number, text_of(row, self.column, f"{path}, row {number}")
+                            yield number, self._row(row, f"{path}, row {number}")
                         except DataError as error:
                             on_bad_row(error)
         except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
             on_bad_row(DataError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}"))
 
-    def _plain(self, path: Path, file: IO[bytes], on_bad_row: OnBadRow) -> Iterator[tuple[int, str]]:
+    def _plain(self, path: Path, file: IO[bytes], on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
         for number, text in _documents(file, self.documents):
             try:
-                yield (
-                    number,
-                    checked(text, str(path) if self.documents == "file" else f"{path}, line {number}"),
-                )
+                where = str(path) if self.documents == "file" else f"{path}, line {number}"
+                yield number, {"text": checked(text, where)}
             except DataError as error:
                 on_bad_row(_broken_line(error, path, text) if self.documents == "file" else error)
 

@@ -26,6 +26,7 @@ class HuggingFace(Source):
     subset: str | None = Field(None, description="The data set's configuration, where it has several.")
     split: str = Field("train", description="The split, also a slice such as `train[:10%]`.")
     column: str = Field("text", description="The column that holds the text.")
+    columns: list[str] = Field(default_factory=list, description="Further columns to keep, e.g. `url`.")
     revision: str | None = Field(None, description="A commit, tag or branch of a hub data set.")
     streaming: bool = Field(False, description="Read rows without storing the data set first.")
 
@@ -33,22 +34,25 @@ class HuggingFace(Source):
         data = self._load()
         names = getattr(data, "column_names", None)
         if names is not None:
-            if self.column not in names:
-                raise DataError(
-                    f"hugging-face '{self.path}': there is no column '{self.column}'"
-                    f"{nearest(self.column, names)}; columns: {', '.join(names[:8])}"
-                )
-            data = data.select_columns([self.column])
+            wanted = [self.column, *self.columns]
+            for name in wanted:
+                if name not in names:
+                    raise DataError(
+                        f"hugging-face '{self.path}': there is no column '{name}'{nearest(name, names)}; "
+                        f"columns: {', '.join(names[:8])}"
+                    )
+            data = data.select_columns(wanted)
         for number, row in enumerate(self._iterate(data)):
             try:
                 text = text_of(row, self.column, f"hugging-face '{self.path}', {self.split}, row {number}")
             except DataError as error:
                 on_bad_row(error)
                 continue
-            yield {"text": text, "source": self.label or self.type, "id": f"{self.split}:{number}"}
+            further = {name: row.get(name) for name in self.columns}
+            yield {"source": self.label or self.type, "id": f"{self.split}:{number}", **further, "text": text}
 
     def fingerprint(self) -> str:
-        settings = (self.subset, self.split, self.column, self.revision)
+        settings = (self.subset, self.split, self.column, self.columns, self.revision)
         folder = self._folder()
         if folder is not None:
             content = [(p.relative_to(folder).as_posix(), file_digest(p)) for p in _files(folder)]

@@ -11,10 +11,12 @@ missing from many distributions.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -38,27 +40,31 @@ class PythonStdlib(Source):
     type: Literal["python-stdlib"] = "python-stdlib"
     tests: bool = Field(False, description="Also read the library's own tests, where the distribution ships them.")
 
+    documents: Literal["file", "docstring"] = Field(
+        "file", description="What one document is; docstring: the first line of each, a caption of what stands below."
+    )
+
     def rows(self, on_bad_row: OnBadRow = raise_error) -> Iterator[Row]:
         for path in self._files():
             try:
                 text = path.read_bytes().decode("utf-8-sig")
             except UnicodeDecodeError:
                 continue  # a few test files are in other encodings on purpose
-            if text.strip():
-                name = path.relative_to(_folder())
-                module = Path(name.parts[0]).stem
-                yield {
-                    "text": text,
-                    "source": self.label or self.type,
-                    "id": name.as_posix(),
-                    "section": module,
-                    "url": f"docs.python.org/{module}",
-                }
+            name = path.relative_to(_folder())
+            module = Path(name.parts[0]).stem
+            places = {"section": module, "url": f"docs.python.org/{module}"}
+            identity = name.as_posix()
+            found = [(identity, text)] if self.documents == "file" else _docstrings(text, identity)
+            for number, document in found:
+                if document.strip():
+                    yield {"text": document, "source": self.label or self.type, "id": number, **places}
 
     def fingerprint(self) -> str:
         digest = hashlib.blake2b(f"{FORMAT} {platform.python_version()}".encode(), digest_size=16)
         for path in self._files():
             digest.update(f"\n{path.relative_to(_folder()).as_posix()} {path.stat().st_size}".encode())
+        if self.documents != "file":
+            digest.update(f"\n{self.documents}".encode())
         return digest.hexdigest()
 
     def _files(self) -> list[Path]:
@@ -77,3 +83,20 @@ class PythonStdlib(Source):
 @cache
 def _folder() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
+
+
+def _docstrings(text: str, name: str) -> list[tuple[str, str]]:
+    """`path:line` and the first line of each docstring of a file that Python can read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of invalid escapes in old files
+        try:
+            tree = ast.parse(text)
+        except SyntaxError:
+            return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node)
+            if docstring:
+                found.append((getattr(node, "lineno", 1), docstring.split("\n")[0].strip()))
+    return [(f"{name}:{line}", first) for line, first in sorted(found)]

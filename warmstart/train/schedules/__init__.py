@@ -8,12 +8,16 @@ from warmstart.part import Part
 class Schedule(Part, room="schedules"):
     """The contract of a schedule."""
 
-    def factor(self, step: int, progress: float) -> float:
+    def factor(self, step: int, progress: float, share: float = 0.0) -> float:
         """What the peak learning rate is multiplied with.
 
         Args:
-            step: optimizer steps done in this stage.
-            progress: the share of the stage's budget that is used, 0 to 1, in the budget's own unit (steps, tokens,
-                FLOPs or seconds).
+            step: optimizer steps done in this stage (since the beginning of the chain, where it carries on).
+            progress: the share of the budget that is used, 0 to 1, in the budget's own unit (steps, tokens, FLOPs or
+                seconds).
+            share: the share of the budget that this step will use; 0 where that is not known (a budget in seconds).
+
+        Raises:
+            UserError: the settings do not fit the budget.
         """
         raise NotImplementedError

@@ -46,7 +46,7 @@ class Constant(Schedule):
     type: Literal["constant"] = "constant"
     warmup: WarmUp = 0.0
 
-    def factor(self, step: int, progress: float) -> float:
+    def factor(self, step: int, progress: float, share: float = 0.0) -> float:
         return warm_up(self.warmup, step, progress)
 
 
@@ -57,7 +57,7 @@ class Cosine(Schedule):
     warmup: WarmUp = 0.05
     floor: Floor = 0.1
 
-    def factor(self, step: int, progress: float) -> float:
+    def factor(self, step: int, progress: float, share: float = 0.0) -> float:
         curve = 0.5 * (1 + math.cos(math.pi * after_warm_up(self.warmup, progress)))
         return warm_up(self.warmup, step, progress) * (self.floor + (1 - self.floor) * curve)
 
@@ -69,7 +69,7 @@ class Linear(Schedule):
     warmup: WarmUp = 0.05
     floor: Floor = 0.0
 
-    def factor(self, step: int, progress: float) -> float:
+    def factor(self, step: int, progress: float, share: float = 0.0) -> float:
         curve = 1 - after_warm_up(self.warmup, progress)
         return warm_up(self.warmup, step, progress) * (self.floor + (1 - self.floor) * curve)
 
@@ -83,7 +83,7 @@ class WarmupStableDecay(Schedule):
     shape: Literal["linear", "cosine", "sqrt"] = Field("linear", description="sqrt: 1 - sqrt(t), arXiv 2405.18392.")
     floor: Floor = 0.0
 
-    def factor(self, step: int, progress: float) -> float:
+    def factor(self, step: int, progress: float, share: float = 0.0) -> float:
         t = min(1.0, max(0.0, (progress - (1 - self.decay)) / self.decay))
         curve = {"linear": 1 - t, "cosine": 0.5 * (1 + math.cos(math.pi * t)), "sqrt": 1 - math.sqrt(t)}[self.shape]
         return warm_up(self.warmup, step, progress) * (self.floor + (1 - self.floor) * curve)
@@ -95,5 +95,5 @@ class InverseSqrt(Schedule):
     type: Literal["inverse-sqrt"] = "inverse-sqrt"
     warmup: Annotated[int, Field(ge=1, description="Steps of linear warm-up.")] = 100
 
-    def factor(self, step: int, progress: float) -> float:
+    def factor(self, step: int, progress: float, share: float = 0.0) -> float:
         return min((step + 1) / self.warmup, math.sqrt(self.warmup / (step + 1)))
