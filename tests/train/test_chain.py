@@ -168,6 +168,15 @@ def test_flops_carry_on_in_a_study_by_shares(tmp_path: Path) -> None:
     assert Study.model_validate(json.loads(study.model_dump_json(by_alias=True))).arms == study.arms
 
 
+def test_the_second_stage_may_look_at_further_held_out_sets(tmp_path: Path) -> None:
+    raw = tiny_recipe(write_corpus(tmp_path / "c.jsonl"), steps=6)
+    old = {"source": {"type": "files", "path": str(write_corpus(tmp_path / "old.jsonl", seed=5))}}
+    plain = carried_out(cut(raw, 4, 2), tmp_path / "plain")
+    seeing = carried_out(cut(raw, 4, 2, evaluate={"also": {"old": old}}), tmp_path / "seeing")
+    assert same_tensors(last_state(plain, "01-second"), last_state(seeing, "01-second"))
+    assert "old/loss" in last_state(seeing, "01-second").values["evaluation"]
+
+
 @pytest.mark.parametrize("kill", [1, 4, 6])
 def test_killed_inside_the_second_stage(tmp_path: Path, kill: int) -> None:
     """Before its first saved state, and after it."""

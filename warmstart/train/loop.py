@@ -448,10 +448,11 @@ class Training:
         self.before = Counts(**{name: earlier + counted for (name, earlier), counted in pairs})
         self.spent_first = state.values["spent_first"]
         if self.chain.same_rows:
-            self._check_data(state)
+            self._check_data(state, also=False)
             self.mix.load_state_dict(state.values["mix"])
 
-    def _check_data(self, state: State) -> None:
+    def _check_data(self, state: State, also: bool = True) -> None:
+        """The state's data are those of this stage, and (`also`) its further held-out sets too."""
         way_out = "go on all the same with --accept-changed-data, or start again with --fresh"
         if self.accept_changed_data:
             return
@@ -460,7 +461,7 @@ class Training:
                 f"{state.path} was trained on other data (fingerprint {state.values['data']}, now "
                 f"{self.data.fingerprint}); {way_out}"
             )
-        for name, data in self.also.items():
+        for name, data in self.also.items() if also else ():
             if state.values.get("also", {}).get(name) != data.fingerprint:
                 raise StateError(f"{state.path} was evaluated on another held-out set '{name}'; {way_out}")
 

@@ -7,8 +7,9 @@ trained on: the held-out side is not looked at). It starts at `start`, walks by 
 better, and then looks at the two neighbours half-way: five to seven trials. All trials see the same rows, so that even
 small differences between them mean something. A trial that diverges counts as infinitely bad.
 
-The price: `share` of the stage's budget, which the stage pays. The limit: a short trial answers for a short run. It
-cannot see what happens thousands of steps later; docs/log.md says how far it was off where that could be checked.
+The price: `share` of the stage's budget, which the stage pays; more where the budget is so small (below some 1,200
+steps) that trials would be shorter than `min_steps`. The limit: a short trial answers for a short run. It cannot see
+what happens thousands of steps later; docs/log.md says how far it was off where that could be checked.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Probe(BaseModel):
     start: Annotated[float, Field(gt=0, description="The first rate that is tried.")] = 1e-3
     low: Annotated[float, Field(gt=0, description="The lowest rate that is tried.")] = 1e-6
     high: Annotated[float, Field(gt=0, description="The highest rate that is tried.")] = 1e-1
-    min_steps: Annotated[int, Field(ge=4, description="No trial is shorter than this, whatever the share.")] = 12
+    min_steps: Annotated[int, Field(ge=4, description="No trial is shorter than this, whatever the share.")] = 8
 
     def measure(self, trials: Trials) -> Found:
         """Runs the trials.

@@ -52,8 +52,8 @@ class Settled:
 
     def lines(self) -> list[str]:
         """What the console says, one line each."""
-        cost = f" ({self.flops:.3g} FLOPs)" if self.flops else ""
-        return [f"{name} {text}" for name, text in self.shown().items()] + ([f"trials{cost}"] if cost else [])
+        cost = [f"the trials cost {self.flops:.3g} FLOPs, which the budget pays"] if self.flops else []
+        return [f"{name} {text}" for name, text in self.shown().items()] + cost
 
 
 def needs_settling(stage: Stage) -> bool:
