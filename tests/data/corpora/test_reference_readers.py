@@ -312,6 +312,9 @@ $( Inference.  (Contributed by Mario
 syl $p |- ( ph ->
    $( inner $) ch ) $=
   ( a b ) ABC $.
+$( #*#*#*#*#*#
+   A chapter
+   #*#*#*#*#*# $)
 none $p |- ph $= A $.
 $( Plain. $)
 last $a wff ph $.
