@@ -161,7 +161,8 @@ def test_run_passes_everything_on(recipe, workers, tmp_path):
 def test_study_passes_everything_on(study, workers, tmp_path):
     result = invoke(
         "study", study, "--scale", "smoke", "--seeds", 2, "--arms", "scratch, other", "--jobs", 1,
-        "--engine", "ray", "--workers", 3, "--out", tmp_path / "o", "--results", tmp_path / "r", "--set", "shared.data.length=16",
+        "--engine", "ray", "--workers", 3,
+        "--out", tmp_path / "o", "--results", tmp_path / "r", "--set", "shared.data.length=16",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     (read,), options = workers.calls[0]

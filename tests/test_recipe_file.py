@@ -743,4 +743,4 @@ def test_what_is_wrong_with_a_further_held_out_set_is_said_once(old, new, messag
 def test_the_example_of_the_way_of_a_row_is_fine():
     block = (DOCS / "data.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     data = Data.model_validate(yaml.safe_load(block)["data"])
-    assert [source.label or source.name for source in data.sources] == ["corpus", "mine", "theirs"]
+    assert [source.label or source.name for source in data.sources] == ["kernel-docs", "mine", "theirs"]

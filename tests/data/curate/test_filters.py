@@ -51,8 +51,8 @@ def test_length_names_its_reasons() -> None:
 
 def test_words_are_words_addresses_and_marks() -> None:
     text = "U.S. don't, see http://a.org/b?c=1 or me@b.org: x86_64 ... ---- ____ (3.5)!!"
-    first = ["U.S", ".", "don't", ",", "see", "http://a.org/b?c=1", "or", "me@b.org", ":", "x86_64", "...", "----"]
-    assert words(text) == [*first, "_", "_", "_", "_", "(", "3.5", ")", "!", "!"]
+    expected = "U.S . don't , see http://a.org/b?c=1 or me@b.org : x86_64 ... ---- _ _ _ _ ( 3.5 ) ! !"
+    assert words(text) == expected.split()
     assert sentences('One. "Two!" And three? four') == ["One.", '"Two!"', "And three?", "four"]
 
 
