@@ -7,6 +7,9 @@ trained on: the held-out side is not looked at). It starts at `start`, walks by 
 better, and then looks at the two neighbours half-way: five to seven trials. All trials see the same rows, so that even
 small differences between them mean something. A trial that diverges counts as infinitely bad.
 
+Of rates whose losses differ by less than `tie` it takes the highest: in whole runs half the best rate cost two to three
+times as much as twice the best rate, because the decay repairs what a high rate breaks (docs/log.md).
+
 The price: `share` of the stage's budget, which the stage pays; more where the budget is so small (below some 1,200
 steps) that trials would be shorter than `min_steps`. The limit: a short trial answers for a short run. It cannot see
 what happens thousands of steps later; docs/log.md says how far it was off where that could be checked.
@@ -36,7 +39,7 @@ class Found:
     """What a probe chose.
 
     Attributes:
-        learning_rate: the best rate that was tried.
+        learning_rate: the rate that was chosen.
         losses: the loss of each rate that was tried (inf: it diverged), in the order of the rates.
         steps: steps of each trial.
     """
@@ -47,11 +50,17 @@ class Found:
 
     @property
     def reason(self) -> str:
-        """One line, e.g. `best of 6 trials of 12 steps (0.0005: 4.01, 0.001: 3.95, 0.002: 4.20)`."""
+        """One line, e.g. `6 trials of 12 steps ended at 0.0005: 4.0123, 0.001: 3.9512, 0.002: 4.2031`."""
         rates = list(self.losses)
         place = rates.index(self.learning_rate)
         shown = ", ".join(f"{rate:.3g}: {self.losses[rate]:.4f}" for rate in rates[max(0, place - 1) : place + 2])
-        return f"best of {len(rates)} trials of {self.steps} steps ({shown})"
+        return f"{len(rates)} trials of {self.steps} steps ended at {shown}"
+
+
+def choose(losses: dict[float, float], tie: float) -> float:
+    """The highest of the rates whose loss is at most `tie` above the lowest."""
+    lowest = min(losses.values())
+    return max(rate for rate, loss in losses.items() if loss <= lowest + tie)
 
 
 def search(loss_at: Callable[[float], float], start: float, low: float, high: float) -> dict[float, float]:
@@ -108,6 +117,9 @@ class Probe(BaseModel):
     start: Annotated[float, Field(gt=0, description="The first rate that is tried.")] = 1e-3
     low: Annotated[float, Field(gt=0, description="The lowest rate that is tried.")] = 1e-6
     high: Annotated[float, Field(gt=0, description="The highest rate that is tried.")] = 1e-1
+    tie: Annotated[
+        float, Field(ge=0, description="Losses that differ by less, in nats per target, are not told apart.")
+    ] = 0.02
     min_steps: Annotated[int, Field(ge=4, description="No trial is shorter than this, whatever the share.")] = 8
 
     def measure(self, trials: Trials) -> Found:
@@ -131,12 +143,11 @@ class Probe(BaseModel):
             return math.inf if trial.diverged else trial.ahead
 
         losses = search(loss_at, self.start, self.low, self.high)
-        rate = min(losses, key=lambda tried: (losses[tried], tried))
-        if not math.isfinite(losses[rate]):
+        if not any(math.isfinite(loss) for loss in losses.values()):
             raise UserError(
                 f"train.learning_rate: the probe diverged at every rate from {min(losses):g} on; lower 'low'"
             )
-        return Found(rate, losses, steps)
+        return Found(choose(losses, self.tie), losses, steps)
 
     def facts(self, found: Found) -> dict[str, Any]:
         """For `settled.json`: JSON values."""
