@@ -99,12 +99,13 @@ def verdict(text: str, rules: str, settings: Settings = ()) -> tuple[str | None,
     Raises:
         UserError: datatrove is not installed.
     """
+    if not words(text):
+        return None, "no_words"
+    rule = _filter(rules, settings)
     from datatrove.data import Document
 
     document = Document(text=text, id="")
-    if not words(text):
-        return None, "no_words"
-    answer = _filter(rules, settings).filter(document)
+    answer = rule.filter(document)
     kept, reason = answer if isinstance(answer, tuple) else (answer, "")
     return (document.text if kept else None), reason.removeprefix("gopher_")
 
