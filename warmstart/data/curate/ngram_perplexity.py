@@ -2,8 +2,8 @@
 
 Interpolated Kneser-Ney, in NumPy: every order is a proper distribution over a closed vocabulary, down to the uniform
 one, so that perplexities can be compared. Words that the reference has fewer than `min_count` times are all one unknown
-word. Cheap (hundreds of texts a second and core), blind to meaning; low perplexity favours boilerplate and near-copies of the
-reference: remove duplicates and very short texts first (the paper's own advice).
+word. Cheap (hundreds of texts a second and core), blind to meaning; low perplexity favours boilerplate and
+near-copies of the reference: remove duplicates and very short texts first (the paper's own advice).
 
 KenLM is the field's tool for billions of words, but its Python package cannot train a model and compiles for minutes.
 Memory here: 12 bytes per distinct n-gram of each order and 16 per context; while it counts, 16 bytes per order for
