@@ -132,7 +132,7 @@ def with_datatrove(texts: list[str]) -> set[int]:
         config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
         documents = (Document(text=text, id=str(row)) for row, text in enumerate(texts))
         signature = MinhashDedupSignature(signatures, config, language=Words())
-        # datatrove 0.10.1 hands text to xxhash, which takes only bytes since version 4; its other choice, SHA-1, is slow.
+        # datatrove 0.10.1 hands text to xxhash, which takes only bytes since version 4; its other hash is slower.
         signature._hash_func = lambda text: xxhash.xxh64_intdigest(text.encode())
         signature.run(documents)
         for rank in range(14):

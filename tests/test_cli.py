@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import warmstart
 from warmstart.cli import app
+from warmstart.data.engine import Engine
 from warmstart.errors import Interrupted, ModelError
 from warmstart.part import ROOM_PACKAGES, parts
 
@@ -160,6 +161,7 @@ def test_run_passes_everything_on(recipe, workers, tmp_path):
 def test_study_passes_everything_on(study, workers, tmp_path):
     result = invoke(
         "study", study, "--scale", "smoke", "--seeds", 2, "--arms", "scratch, other", "--jobs", 1,
+        "--engine", "ray", "--workers", 3,
         "--out", tmp_path / "o", "--results", tmp_path / "r", "--set", "shared.data.length=16",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -176,6 +178,7 @@ def test_study_passes_everything_on(study, workers, tmp_path):
         "jobs": 1,
         "resume": True,
         "results": tmp_path / "r",
+        "engine": Engine("ray", 3),
     }
     assert invoke("study", "bert2bert", "--scale", "smoke", "--fresh").exit_code == 0
     options = workers.calls[1][1]

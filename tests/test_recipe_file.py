@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from warmstart.errors import RecipeError
-from warmstart.recipe import Recipe, Study
+from warmstart.recipe import Data, Recipe, Study
 from warmstart.recipe_file import read_any, read_recipe, read_study, resolved, sizes
 
 RECIPE = """\
@@ -738,3 +738,9 @@ def test_what_is_wrong_with_a_further_held_out_set_is_said_once(old, new, messag
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(write(replaced(old, new, FURTHER)))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_example_of_the_way_of_a_row_is_fine():
+    block = (DOCS / "data.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    data = Data.model_validate(yaml.safe_load(block)["data"])
+    assert [source.label or source.name for source in data.sources] == ["kernel-docs", "mine", "theirs"]

@@ -246,6 +246,7 @@ def _run_stage(
         "device": training.device.type,
         "surgery": changes,
         "trial_flops": settled.flops,
+        "data_flops": sum(number for name, number in data.statistics.items() if name.endswith("_flops")),
         "settled": settled.facts,
         "data": _data_facts(data),
         "also": {name: _data_facts(held_out) for name, held_out in also.items()},

@@ -120,8 +120,10 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     began = time.perf_counter()
     save(tmp_path, 0)
     once = time.perf_counter() - began  # a disk may need a millisecond for a save, or a hundred
-    step = 0
-    for _ in range(30):
+    step = kills = 0
+    while kills < 30 or step <= 10:  # where saving takes longer now than then, few saves are whole: go on
+        kills += 1
+        assert kills < 300
         child = os.fork()
         if child == 0:
             number = step
@@ -136,7 +138,6 @@ def test_killed_while_saving(tmp_path: Path) -> None:
         assert state.step >= step
         assert torch.equal(state.tensors["model"]["w"], torch.full((4,), float(state.step)))
         step = state.step
-    assert step > 10
 
 
 def test_optimizer_by_name_goes_on_bit_for_bit() -> None:

@@ -80,6 +80,20 @@ def read_rows(path: Path, batch: int) -> Iterator[Columns]:
                 yield to_columns(found)
 
 
+def row_groups(path: Path) -> int:
+    """How many pieces a file has that can be read apart."""
+    with pq.ParquetFile(path) as file:
+        return int(file.num_row_groups)
+
+
+def read_row_group(path: Path, group: int, batch: int) -> Iterator[Columns]:
+    """The rows of one piece of a file, `batch` at a time."""
+    with pq.ParquetFile(path) as file:
+        for found in file.iter_batches(batch_size=batch, row_groups=[group]):
+            if found.num_rows:
+                yield to_columns(found)
+
+
 class RowsFile:
     """A file of rows that grows batch by batch. Its bytes depend on the rows alone, not on how they were batched."""
 

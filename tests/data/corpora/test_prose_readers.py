@@ -195,6 +195,14 @@ def test_sword_chapters(tmp_path: Path) -> None:
     assert rows[1]["text"] == "In the beginning & so.\n\n\nA line".replace("\n\n\n", "\n\n")
 
 
+def test_sword_books_are_named_by_the_first_name_they_have(tmp_path: Path) -> None:
+    named = OSIS.replace('<milestone n="Genesis" type="x-usfm-h"/>', '<milestone n="Gen." type="x-usfm-toc1"/>')
+    named = named.replace("<title", '<milestone n="" type="x-usfm-toc2"/><title')
+    assert {row["title"] for row in sword.chapters(named)} == {"Gen."}
+    unnamed = OSIS.replace('<milestone n="Genesis" type="x-usfm-h"/>', "")
+    assert {row["title"] for row in sword.chapters(unnamed)} == {"Gen"}
+
+
 def test_sword_blocks_that_are_not_there(tmp_path: Path) -> None:
     module(tmp_path, ["text"])
     (tmp_path / "ot.bzs").write_bytes(struct.pack("<III", 0, 10_000, 4))

@@ -168,11 +168,12 @@ def test_wordnet(tmp_path: Path) -> None:
     licence = "  1 This software | and database is being\n"
     verb = '00205046 30 v 02 get_well 0 better 1 002 @ 00146138 v 0000 ~ 00092690 v 0000 01 + 1 | get | better; "x"  \n'
     adjective = "00001740 00 a 01 able(p) 0 000 | having the caf\xe9  \n"
-    instance = "00002000 14 n 0b " + " ".join(f"w{n} 0" for n in range(11)) + " 001 @i 00001930 n 0000 | eleven words\n"
+    names = " ".join(f"w{n} 0" for n in range(16))
+    instance = f"00002000 14 n 10 {names} 001 @i 00001930 n 0000 | sixteen words\n"
     for part, content in (("noun", instance), ("verb", verb), ("adj", adjective), ("adv", "")):
         write(tmp_path, {f"{wordnet.FOLDER}/data.{part}": (licence + content).encode("latin-1")})
     noun, verb_row, adjective_row = wordnet.read(tmp_path, "en")
-    assert noun["words"] == [f"w{n}" for n in range(11)]  # the count is hexadecimal
+    assert noun["words"] == [f"w{n}" for n in range(16)]  # the count is hexadecimal
     assert (noun["id"], noun["label"], noun["hypernyms"]) == ("n00002000", "noun.group", ["n00001930"])
     assert verb_row == {
         "text": 'get | better; "x"',
@@ -311,6 +312,9 @@ $( Inference.  (Contributed by Mario
 syl $p |- ( ph ->
    $( inner $) ch ) $=
   ( a b ) ABC $.
+$( #*#*#*#*#*#
+   A chapter
+   #*#*#*#*#*# $)
 none $p |- ph $= A $.
 $( Plain. $)
 last $a wff ph $.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.data.curate.cluster import Cluster, find_clusters
+from warmstart.data.curate.cluster import Cluster, _points, find_clusters
 from warmstart.data.curate.quality_classifier import QualityClassifier, train_classifier
 from warmstart.data.curate.sample import Sample
 from warmstart.data.where import matches
@@ -98,6 +98,8 @@ def test_clusters_are_the_topics() -> None:
     assert [fitted.of([text])[0] for text in rows["text"]] == found
     apart = step.fit(step.measure({key: values[n : n + 7] for key, values in rows.items()}) for n in range(0, 150, 7))
     assert apart.of(rows["text"]) == found
+    points = _points(rows["text"], fitted.weights).toarray()
+    assert found == ((points[:, :, None] - fitted.centres[None]) ** 2).sum(axis=1).argmin(axis=1).tolist()
     assert 0 <= fitted.of(["unheard ???"])[0] < 3
     assert fitted.of([]) == []
     with pytest.raises(DataError, match="3 clusters need at least as many different texts, found 1"):

@@ -19,7 +19,7 @@ from warmstart.data.corpora.unpack import LIMIT_BYTES
 
 FOLDER = "usr/share/sword/modules"
 MARK = re.compile(r'<(?:chapter n="[^"]*" osisID="(?P<chapter>[^"]+)" sID|div [^>]*osisID="(?P<book>\w+)" sID)[^>]*>')
-NAME = re.compile(r'<milestone n="([^"]+)" type="x-usfm-(?:h|toc2)"/>')
+NAME = re.compile(r'<milestone n="([^"]+)" type="x-usfm-(?:h|toc1)"/>')
 NOTE = re.compile(r"<note\b.*?</note>", re.DOTALL)
 PARAGRAPH = re.compile(r'<div [^>]*type="(?:x-p|x-s)"[^>]*/>|</?(?:title|lg|list|table)\b[^>]*>')
 LINE = re.compile(r"<(?:lb|/row|/item|l)\b[^>]*>")

@@ -2,8 +2,8 @@
 
 Interpolated Kneser-Ney, in NumPy: every order is a proper distribution over a closed vocabulary, down to the uniform
 one, so that perplexities can be compared. Words that the reference has fewer than `min_count` times are all one unknown
-word. Cheap (thousands of texts a second), blind to meaning; low perplexity favours boilerplate and near-copies of the
-reference: remove duplicates and very short texts first (the paper's own advice).
+word. Cheap (hundreds of texts a second and core), blind to meaning; low perplexity favours boilerplate and
+near-copies of the reference: remove duplicates and very short texts first (the paper's own advice).
 
 KenLM is the field's tool for billions of words, but its Python package cannot train a model and compiles for minutes.
 Memory here: 12 bytes per distinct n-gram of each order and 16 per context; while it counts, 16 bytes per order for
@@ -87,13 +87,14 @@ class NgramModel:
         ids = _padded([self.words.get(word, UNKNOWN) for word in words_of(text)], len(self.levels))
         contexts, grams = _hashes(ids, len(self.levels))
         probability = np.full(len(ids) - len(self.levels), 1.0 / self.vocabulary)
+        places = np.arange(len(probability))
         for level, context, gram in zip(self.levels, contexts, grams, strict=True):
-            place, known = _find(level.contexts, context)
-            total = np.where(known, level.totals[place], 1)
-            at, seen = _find(level.grams, gram)
-            count = np.where(seen & known, level.counts[at] - level.discount, 0.0)
-            left = np.where(known, level.discount * level.distinct[place] / total, 1.0)
-            probability = count / total + left * probability
+            place, known = _find(level.contexts, context[places])
+            places, place = places[known], place[known]  # a context that is unknown here is so in the orders above
+            at, seen = _find(level.grams, gram[places])
+            count = np.where(seen, level.counts[at] - level.discount, 0.0)
+            total = level.totals[place]
+            probability[places] = count / total + level.discount * level.distinct[place] / total * probability[places]
         return np.log(probability)
 
     def perplexity(self, text: str) -> float:
