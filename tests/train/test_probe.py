@@ -85,7 +85,7 @@ def test_a_run_says_which_rate_and_why(tmp_path: Path) -> None:
     known = {float(tried): loss for tried, loss in losses.items() if loss is not None}
     assert choose(known, 0.02) == pytest.approx(rate)
     assert len(losses) >= 5
-    line = f"learning rate {rate:.3g} by probe: {len(losses)} trials of 8 steps ended at"
+    line = f"learning rate {rate:.3g} by probe: {len(losses)} trials of 16 steps ended at"
     assert any(note.startswith(line) for note in notes)
     assert line.split(": ", 1)[1] in (folder / "model/README.md").read_text()
     assert line in (tmp_path / "run/report.html").read_text()

@@ -10,7 +10,7 @@ small differences between them mean something. A trial that diverges counts as i
 Of rates whose losses differ by less than `tie` it takes the highest: in whole runs half the best rate cost two to three
 times as much as twice the best rate, because the decay repairs what a high rate breaks (docs/log.md).
 
-The price: `share` of the stage's budget, which the stage pays; more where the budget is so small (below some 1,200
+The price: `share` of the stage's budget, which the stage pays; more where the budget is so small (below some 2,300
 steps) that trials would be shorter than `min_steps`. The limit: a short trial answers for a short run. It cannot see
 what happens thousands of steps later; docs/log.md says how far it was off where that could be checked.
 """
@@ -120,7 +120,7 @@ class Probe(BaseModel):
     tie: Annotated[
         float, Field(ge=0, description="Losses that differ by less, in nats per target, are not told apart.")
     ] = 0.02
-    min_steps: Annotated[int, Field(ge=4, description="No trial is shorter than this, whatever the share.")] = 8
+    min_steps: Annotated[int, Field(ge=4, description="No trial is shorter than this, whatever the share.")] = 16
 
     def measure(self, trials: Trials) -> Found:
         """Runs the trials.
