@@ -33,6 +33,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},
+    ("curate", "learnable-loss"): {"model": str(MODEL), "length": 16, "batch_size": 2},
     ("curate", "model-loss"): {"model": str(MODEL), "length": 16, "batch_size": 2, "hard": 5.0},
     ("curate", "ngram-perplexity"): {"where": {"label": "x"}},
     ("curate", "quality-classifier"): {"where": {"label": "x"}},
