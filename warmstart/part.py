@@ -49,6 +49,7 @@ ROOM_PACKAGES = {
     "optimizers": "warmstart.train.optimizers",
     "schedules": "warmstart.train.schedules",
     "trainable": "warmstart.train.trainable",
+    "decode": "warmstart.decode",
     "evaluate": "warmstart.evaluate",
 }
 _contracts: dict[str, type[Part]] = {}
