@@ -45,9 +45,14 @@ class Composed(nn.Module):
         self.vocabulary = common_vocabulary(models)
 
     @property
+    def members(self) -> list[Any]:
+        """The models in order."""
+        return list(self.models)
+
+    @property
     def config(self) -> Any:
         """The configuration of the first model."""
-        return self.models[0].config
+        return self.members[0].config
 
     def forward(self, input_ids: torch.Tensor, **inputs: Any) -> CausalLMOutput:
         """`logits`: log-probabilities of the next token at each place, `(batch, tokens, vocabulary)`, nats.
@@ -57,11 +62,11 @@ class Composed(nn.Module):
         """
         found: dict[int, torch.Tensor] = {}
         with torch.no_grad():
-            for model in self.models:
+            for model in self.members:
                 if id(model) not in found:
                     there = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
                     found[id(model)] = model(input_ids=input_ids.to(model.device), **there).logits
-            return CausalLMOutput(logits=self.combined([found[id(model)] for model in self.models]))
+            return CausalLMOutput(logits=self.combined([found[id(model)] for model in self.members]))
 
     def combined(self, logits: Sequence[torch.Tensor]) -> torch.Tensor:
         """The logits of every model, in order and on any device, as log-probabilities on the first one's device."""
@@ -82,13 +87,12 @@ class Composed(nn.Module):
             prompts: for each model after the first its own `(input_ids, attention_mask)`, or None for the first one's.
             settings: those of `generate` (`max_new_tokens`, `do_sample`, `temperature`, `num_beams`, ...).
         """
-        processor = ComposedLogits(list(self.models)[1:], self.combine, prompts=prompts, attention_mask=attention_mask)
+        processor = ComposedLogits(self.members[1:], self.combine, prompts=prompts, attention_mask=attention_mask)
         processors = LogitsProcessorList([*settings.pop("logits_processor", []), processor])
-        if "eos_token_id" not in settings and (ends := end_marks(self.models)):
+        if "eos_token_id" not in settings and (ends := end_marks(self.members)):
             settings["eos_token_id"] = ends
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        first: Any = self.models[0]
-        return first.generate(input_ids, attention_mask=mask, logits_processor=processors, **settings)
+        return self.members[0].generate(input_ids, attention_mask=mask, logits_processor=processors, **settings)
 
     def read(self, prompts: Sequence[Prompt]) -> list[Continuation]:
         """Each model before its own prompt, ready to go on.
@@ -98,7 +102,7 @@ class Composed(nn.Module):
         """
         if len(prompts) != len(self.models):
             raise ValueError(f"{len(prompts)} prompts for {len(self.models)} models: give one for each")
-        return [Continuation(model, ids, mask) for model, (ids, mask) in zip(self.models, prompts, strict=True)]
+        return [Continuation(model, ids, mask) for model, (ids, mask) in zip(self.members, prompts, strict=True)]
 
     def scores(self, prompts: Sequence[Prompt], answers: torch.Tensor) -> torch.Tensor:
         """Teacher-forced log-probability of each answer token after the models' own prompts: `(batch, tokens)`, nats.
@@ -119,7 +123,7 @@ def end_marks(models: Sequence[Any]) -> list[int]:
     found: set[int] = set()
     for model in models:
         ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-        found |= set(ids) if isinstance(ids, list) else {ids} - {None}
+        found |= set(ids if isinstance(ids, list) else [] if ids is None else [ids])
     return sorted(found)
 
 

@@ -103,13 +103,13 @@ def speculative_generate(
         )
     if model.drafter is None:
         raise ValueError("none of the composed models drafts: set drafter")
-    each = [(prompts, None)] * len(model.models) if isinstance(prompts, torch.Tensor) else list(prompts)
+    each = [(prompts, None)] * len(model.members) if isinstance(prompts, torch.Tensor) else list(prompts)
     if any(len(ids) != 1 for ids, _ in each):
         raise ValueError("speculative decoding writes one text at a time: texts keep different numbers of tokens")
     texts = model.read(each)
     drafter = texts[model.drafter]
     device = texts[0].device
-    ends = set(end_marks(model.models) if eos_token_id is None else eos_token_id)
+    ends = set(end_marks(model.members) if eos_token_id is None else eos_token_id)
     result = Speculated()
 
     def sharpened(logits: torch.Tensor) -> torch.Tensor:
