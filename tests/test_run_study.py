@@ -135,3 +135,94 @@ def test_a_study_shows_what_is_forgotten_and_what_trials_cost(tmp_path: Path) ->
         assert arm["trial_flops"][0] == arm["curve"]["flops"][0][0] > 0
         assert arm["flops"][0] <= 6e8
     assert "What it did to other held-out data" in (tmp_path / "out/report.html").read_text()
+
+
+def composed_study(corpus: Path) -> dict[str, Any]:
+    """A small and a large source, the large one with the small one's tokenizer; two arms that compose them."""
+    raw = tiny_study(corpus)
+    shared = raw["shared"]
+    tokenizer = shared.pop("tokenizer")
+    raw["sources"] = {
+        "large": [{"init": TINY_GPT2 | {"n_embd": 32}, "tokenizer": {"load": "small"}, "budget": {"steps": 6}}],
+        "small": [{"init": TINY_GPT2, "tokenizer": tokenizer, "budget": {"steps": 6}}],
+        "unused": [{"init": TINY_GPT2, "tokenizer": tokenizer, "budget": {"steps": 6}}],
+    }
+    raw["arms"] = {
+        "scratch": [{"from": "small"}],
+        "eft": [{"from": "small", "evaluate": {"decode": {"type": "emulated", "base": "large", "reference": "small"}}}],
+        "more": [{"from": "large", "budget": {"flops": 8e7}}],
+    }
+    raw["compare"] |= {"flops": 5e7, "seeds": 1, "references": ["more"]}
+    return raw
+
+
+def test_a_source_waits_for_the_sources_it_names(tmp_path: Path) -> None:
+    study = warmstart.Study.model_validate(composed_study(tmp_path / "c.jsonl"))
+    tasks = {task.name: task for task in plan(study, ["scratch", "eft"], 1, tmp_path / "out")}
+    assert list(tasks) == ["small", "large", "scratch", "eft"]  # in an order in which they can be made
+    small, large = (tmp_path / f"out/sources/{name}/seed-0/stages/00-stage" for name in ("small", "large"))
+    assert tasks["large"].needs == [small]
+    assert tasks["scratch"].needs == [small]
+    assert set(tasks["eft"].needs) == {small, large}
+    decode = tasks["eft"].recipe.stages[0].evaluate.decode
+    assert decode is not None
+    found = decode.model_dump()
+    assert (found["base"], found["tuned"]) == (str(large.resolve() / "model"), ["stage"])
+
+
+def test_sources_in_a_circle_or_with_the_stages_name_are_errors(tmp_path: Path) -> None:
+    raw = composed_study(tmp_path / "c.jsonl")
+    raw["sources"]["small"][0]["tokenizer"] = {"load": "large"}
+    with pytest.raises(ValueError, match="sources need each other in a circle: large -> small -> large"):
+        warmstart.Study.model_validate(raw)
+    raw = composed_study(tmp_path / "c.jsonl")
+    raw["sources"]["stage"] = raw["sources"]["unused"]
+    with pytest.raises(ValueError, match="'stage' means a stage's own model"):
+        warmstart.Study.model_validate(raw)
+
+
+def test_a_reference_may_have_another_budget_and_the_baseline_may_not(tmp_path: Path) -> None:
+    raw = composed_study(tmp_path / "c.jsonl")
+    warmstart.Study.model_validate(raw)
+    for references, message in (
+        (["scratch"], "is the baseline"),
+        (["mor"], "did you mean 'more'"),
+        ([], "add up to 8e.07 FLOPs"),
+    ):
+        raw["compare"]["references"] = references
+        with pytest.raises(ValueError, match=message):
+            warmstart.Study.model_validate(raw)
+
+
+def test_what_cannot_be_composed_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    raw = composed_study(tmp_path / "c.jsonl")
+    raw["arms"]["eft"][0]["evaluate"]["evaluators"] = ["relative-update"]
+    with pytest.raises(ValueError, match="looks at weights"):
+        warmstart.Study.model_validate(raw)
+    raw = composed_study(tmp_path / "c.jsonl")
+    raw["arms"]["eft"][0]["objective"] = "masked"
+    with pytest.raises(ValueError, match="composes causal models, but the objective masked"):
+        warmstart.Study.model_validate(raw)
+
+
+@pytest.mark.slow
+def test_a_study_of_compositions(tmp_path: Path) -> None:
+    study = warmstart.Study.model_validate(composed_study(write_corpus(tmp_path / "c.jsonl")))
+    console = Console(file=io.StringIO(), width=120)
+    record = warmstart.study(study, slug="tiny", scale="laptop", out=tmp_path / "out", jobs=1, console=console)
+    small, large = (record["sources"][name]["flops"][0] for name in ("small", "large"))
+    arms = record["arms"]
+    # before the first step nothing is learnt: the composition is the large source, whose end was measured
+    lines = (tmp_path / "out/sources/large/seed-0/stages/00-stage/metrics.jsonl").read_text().splitlines()
+    end = json.loads(lines[-1])["validation/loss"]
+    assert arms["eft"]["curve"]["values"][0][0] == pytest.approx(end, abs=1e-4)
+    assert arms["eft"]["curve"]["values"][0][0] == pytest.approx(arms["more"]["curve"]["values"][0][0], abs=1e-4)
+    assert arms["eft"]["final"] != arms["scratch"]["final"]
+    # it trains as the arm without a composition does, and reuses the large model too
+    assert arms["eft"]["flops"] == arms["scratch"]["flops"]
+    assert arms["scratch"]["reused_flops"] == pytest.approx([small])
+    assert arms["eft"]["reused_flops"] == pytest.approx([small + large])
+    assert set(record["effects"]) == {"eft"}
+    assert record["references"] == ["more"]
+    assert "validation/perplexity" in arms["eft"]["measured"]
+    assert "validation/loss" not in arms["eft"]["measured"]

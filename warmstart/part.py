@@ -51,6 +51,7 @@ ROOM_PACKAGES = {
     "trainable": "warmstart.train.trainable",
     "penalties": "warmstart.train.penalties",
     "gradients": "warmstart.train.gradients",
+    "decode": "warmstart.decode",
     "evaluate": "warmstart.evaluate",
 }
 _contracts: dict[str, type[Part]] = {}

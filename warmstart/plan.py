@@ -61,7 +61,7 @@ def _study(study: Study) -> Iterator[str]:
         yield f"source {name}"
         recipe = study.source_recipe(name, seed=0)
         for number, stage in enumerate(recipe.stages):
-            yield from _stage(stage, recipe.stage_name(number), number, {})
+            yield from _stage(stage, recipe.stage_name(number), number, study.sources)
     for name in study.arms:
         yield f"arm {name}{' (baseline)' if name == compare.baseline else ''}"
         recipe = study.recipe(name, seed=0)
@@ -97,6 +97,8 @@ def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]
     )
     yield f"    budget       {stage.budget.amount:,.6g} {stage.budget.unit}"
     yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
+    if stage.evaluate.decode is not None:
+        yield f"    of           {words(stage.evaluate.decode)}"
 
 
 def _rate(rate: float | Probe) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -22,8 +22,10 @@ from warmstart.data.curate import Curation
 from warmstart.data.mix import Mix
 from warmstart.data.rewrite import Rewrite
 from warmstart.data.sources import Source
+from warmstart.decode import Decoding
 from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
+from warmstart.named_models import OWN, ModelName, named_models
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
 from warmstart.train.gradients import Gradients
@@ -70,7 +72,7 @@ class Tokenizer(Form):
     """Train a byte-level BPE tokenizer on the stage's own training documents, or load one."""
 
     train: Annotated[int, Field(ge=260, description="Vocabulary size of a tokenizer to train.")] | None = None
-    load: str | None = Field(None, description="A folder or hub id with a tokenizer, or a source of the study.")
+    load: ModelName | None = Field(None, description="A folder or hub id with a tokenizer, or a source of the study.")
 
     @model_validator(mode="after")
     def _one(self) -> Tokenizer:
@@ -221,6 +223,10 @@ class Evaluation(Form):
         0.1, description="A share of the budget (below 1) or a number of steps (1 and above)."
     )
     evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)
+    decode: Decoding | None = Field(
+        None,
+        description="What the evaluators look at in the place of the trained model alone: its composition with others.",
+    )
     also: dict[str, Data] = Field(
         default_factory=dict,
         description="Further held-out sets by name, e.g. the corpus that the model comes from: their metrics are "
@@ -237,6 +243,16 @@ class Evaluation(Form):
                 raise ValueError(f"the name '{name}' must consist of letters, digits, - and _")
         return also
 
+    @model_validator(mode="after")
+    def _of_weights(self) -> Evaluation:
+        for number, evaluator in enumerate(self.evaluators if self.decode is not None else ()):
+            if evaluator.needs_start:
+                text = (
+                    f"'{evaluator.name}' looks at weights, which a composition has none of; leave out evaluate.decode"
+                )
+                raise Misfit([(("evaluators", number), text)])
+        return self
+
     @property
     def name_of_metrics(self) -> str:
         return ", ".join(e.name for e in self.evaluators)
@@ -247,7 +263,7 @@ class Stage(Form):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     init: Init | None = Field(None, description="Start from a new random model.")
-    from_: str | None = Field(
+    from_: ModelName | None = Field(
         None, alias="from", description="Start from a folder, a hub id, or a source of the study."
     )
     carry_on: bool = Field(
@@ -281,6 +297,9 @@ class Stage(Form):
             allowed = ", ".join(self.objective.layouts)
             found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
             raise Misfit([(("train", "layout"), found)])
+        if self.evaluate.decode is not None and self.objective.head != "causal":
+            found = f"composes causal models, but the objective {self.objective.name} trains another kind"
+            raise Misfit([(("evaluate", "decode"), found)])
         return self
 
 
@@ -387,6 +406,10 @@ class Compare(Form):
     )
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
+    references: list[str] = Field(
+        default_factory=list,
+        description="Arms with another budget, e.g. an upper bound: shown beside the others and never judged.",
+    )
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
 
 
@@ -426,10 +449,13 @@ class Study(Form):
             text = f"found '{baseline}'{nearest(baseline, self.arms)}; must be one of the arms: {known}"
             raise Misfit([(("compare", "baseline"), text)])
         problems: list[tuple[tuple[str | int, ...], str]] = []
-        for number, arm in enumerate(self.compare.arms or []):
-            if arm not in self.arms:
-                text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
-                problems.append((("compare", "arms", number), text))
+        for field in ("arms", "references"):
+            for number, arm in enumerate(getattr(self.compare, field) or []):
+                if arm not in self.arms:
+                    text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
+                    problems.append((("compare", field, number), text))
+        if baseline in self.compare.references:
+            problems.append((("compare", "references"), f"'{baseline}' is the baseline, which others are judged by"))
         if self.compare.at == "no-training":
             problems += self._trained()
             if problems:
@@ -446,9 +472,10 @@ class Study(Form):
                     problems.append(((group, name), str(error)))
                 else:
                     problems += incomplete(budgeted, (group, name))
+        problems += self._unmade()
         if problems:
             raise Misfit(problems)
-        totals = {arm: self._total_flops(arm) for arm in self.arms}
+        totals = {arm: self._total_flops(arm) for arm in self.arms if arm not in self.compare.references}
         known_totals = {arm: total for arm, total in totals.items() if total is not None}
         if len(known_totals) < len(totals) and self.compare.flops is None:
             text = "equal-flops needs budgets in flops (or set compare.flops and leave the budgets out)"
@@ -484,6 +511,34 @@ class Study(Form):
                     place = ("arms", name, 0, "evaluate", "evaluators", number)
                     problems.append((place, f"'{part.name}' needs a model; without training rows are measured"))
         return problems
+
+    def _unmade(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """Sources that cannot be made, or cannot be called by their names."""
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        for name, stages in self.sources.items():
+            if name == OWN:
+                problems.append((("sources", name), f"'{OWN}' means a stage's own model; choose another name"))
+            try:
+                self.needed(stages, (name,))
+            except ValueError as error:
+                problems.append((("sources", name), str(error)))
+        return problems
+
+    def needed(self, stages: Iterable[Stage], above: tuple[str, ...] = ()) -> list[str]:
+        """The sources that stages name, and those that these need in turn: each after all that it needs.
+
+        Args:
+            above: the sources on the way down to these stages.
+
+        Raises:
+            ValueError: sources need each other in a circle.
+        """
+        found: dict[str, None] = {}
+        for name in (name for stage in stages for name in named_models(stage) if name in self.sources):
+            if name in above:
+                raise ValueError(f"sources need each other in a circle: {' -> '.join((*above, name))}")
+            found |= dict.fromkeys([*self.needed(self.sources[name], (*above, name)), name])
+        return list(found)
 
     def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
         """Without training the seed is that of the draws in the curation."""

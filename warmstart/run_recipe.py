@@ -33,6 +33,7 @@ from warmstart.models.card import model_card
 from warmstart.models.load import load_model
 from warmstart.models.save import save_model, weights_hash
 from warmstart.models.tokenizer import check_fits, load_tokenizer, tokenizer_for
+from warmstart.named_models import named_models
 from warmstart.objectives.blocks import first_position
 from warmstart.provenance import Lineage, commit, machine, versions
 from warmstart.randomness import derive_seed
@@ -243,7 +244,7 @@ def _run_stage(
         "peak_memory_bytes": peak_memory_bytes(),
         "parameters": model.num_parameters(),
         "weights": end_id,
-        "reused_flops": lineage.cost(start_id),
+        "reused_flops": _reused_flops(stage, start_id, lineage),
         "final": values,
         "precision": training.precision,
         "device": training.device.type,
@@ -276,6 +277,17 @@ def _earlier_state(stage: Stage, start: str | None) -> Path | None:
             f"train.moments: '{start}' has no saved state beside it; 'load' needs the model folder of a run"
         )
     return state
+
+
+def _reused_flops(stage: Stage, start_id: str, lineage: Lineage) -> float:
+    """What the starting weights cost to make, and every other model of a run that the stage's parts name."""
+    known, identities = Lineage(dict(lineage.nodes), list(lineage.edges)), [start_id]
+    for name in named_models(stage.model_copy(update={"from_": None, "tokenizer": None})):
+        finished = Path(name).parent / "stage.json"
+        if finished.is_file():
+            identities.append(json.loads(finished.read_text(encoding="utf-8"))["weights"])
+            known.absorb(Lineage.load(finished.parent.parent.parent / "lineage.json"))
+    return known.cost(*identities)
 
 
 def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:

@@ -29,7 +29,8 @@ from rich.table import Table
 from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
-from warmstart.recipe import Recipe, Stage, Study, Tokenizer
+from warmstart.named_models import located, named_models
+from warmstart.recipe import Recipe, Study
 from warmstart.recipe_file import resolved
 from warmstart.train.metrics import read_metrics
 from warmstart.train.progress import Reporter
@@ -121,36 +122,23 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
     tasks = []
     for seed in range(seeds):
         made: dict[str, Path] = {}
-        for name in study.sources:
-            if not any(name in _starts(stage) for arm in arms for stage in study.arms[arm]):
-                continue
+        for name in study.needed(stage for arm in arms for stage in study.arms[arm]):
             recipe = study.source_recipe(name, seed)
             folder = out / "sources" / name / f"seed-{seed}"
-            tasks.append(Task("sources", name, seed, recipe, folder))
+            tasks.append(_task("sources", name, seed, recipe, folder, made))
             made[name] = folder / "stages" / recipe.stage_name(len(recipe.stages) - 1)
         for arm in arms:
             recipe = study.recipe(arm, seed)
-            needs = [made[name] for s in recipe.stages for name in _starts(s) if name in made]
-            models = {name: str((stage / "model").resolve()) for name, stage in made.items()}
-            recipe = recipe.model_copy(update={"stages": [_located(s, models) for s in recipe.stages]})
-            tasks.append(Task("arms", arm, seed, recipe, out / "arms" / arm / f"seed-{seed}", needs))
+            tasks.append(_task("arms", arm, seed, recipe, out / "arms" / arm / f"seed-{seed}", made))
     return sorted(tasks, key=lambda task: (task.group != "sources", task.seed))
 
 
-def _starts(stage: Stage) -> list[str]:
-    """What a stage takes its weights or its tokenizer from, by the names in the recipe."""
-    loaded = stage.tokenizer.load if stage.tokenizer is not None else None
-    return [name for name in (stage.from_, loaded) if name is not None]
-
-
-def _located(stage: Stage, models: dict[str, str]) -> Stage:
-    """A stage with the folders of the study's sources in the place of their names."""
-    changes: dict[str, Any] = {}
-    if stage.from_ in models:
-        changes["from_"] = models[stage.from_]
-    if stage.tokenizer is not None and stage.tokenizer.load in models:
-        changes["tokenizer"] = Tokenizer(load=models[stage.tokenizer.load])
-    return stage.model_copy(update=changes)
+def _task(group: str, name: str, seed: int, recipe: Recipe, folder: Path, made: dict[str, Path]) -> Task:
+    """A run that waits for the sources that it names, with their folders in the place of their names."""
+    needs = dict.fromkeys(made[name] for stage in recipe.stages for name in named_models(stage) if name in made)
+    models = {source: str((stage / "model").resolve()) for source, stage in made.items()}
+    recipe = recipe.model_copy(update={"stages": [located(stage, models) for stage in recipe.stages]})
+    return Task(group, name, seed, recipe, folder, list(needs))
 
 
 def _chosen_arms(study: Study, arms: list[str] | None) -> list[str]:
@@ -365,6 +353,7 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
         "metric": study.compare.metric,
         "better": study.compare.better,
         "baseline": study.compare.baseline,
+        "references": study.compare.references,
         "paper": study.paper.model_dump(mode="json") if study.paper else None,
         "claim": study.claim.model_dump(mode="json") if study.claim else None,
         "sources": sources,
@@ -403,8 +392,14 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
         "final": [curve["values"][-1] for curve in curves],
         "curve": _by_seed(curves),
         "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},
+        "measured": _measured([s[-1]["final"] for s in stages], metric),
         "lineage": lineage,
     }
+
+
+def _measured(finals: list[dict[str, float]], metric: str) -> dict[str, list[float]]:
+    """Everything else that was measured at the end, one value per seed."""
+    return {name: [final[name] for final in finals] for name in finals[0] if name != metric}
 
 
 def _by_seed(curves: list[dict[str, list[float]]]) -> dict[str, list[list[float]]]:

@@ -235,8 +235,8 @@ def effect(
 def effects(results: Mapping[str, Any]) -> dict[str, Any]:
     """The effects of every arm but the baseline, from the JSON form of a results file (`report/results.py`).
 
-    Reads `arms`, `baseline` and `better`. Where the baseline is not among the arms there is
-    nothing to compare with, and no effect.
+    Reads `arms`, `baseline`, `references` and `better`. Where the baseline is not among the arms there is
+    nothing to compare with, and no effect; an arm among the references is at another budget, and has none.
     """
     arms, baseline = results["arms"], results["baseline"]
     if baseline not in arms:
@@ -244,7 +244,7 @@ def effects(results: Mapping[str, Any]) -> dict[str, Any]:
     reference = curves(arms[baseline])
     found = {}
     for name, arm in arms.items():
-        if name == baseline:
+        if name == baseline or name in results.get("references", ()):
             continue
         reused = arm.get("reused_flops") or [0.0] * len(reference)
         found[name] = effect(curves(arm), reference, reused, results["better"])
@@ -270,20 +270,23 @@ def remarks(results: Mapping[str, Any]) -> list[str]:
     found = []
     if len(results["seeds"]) < 2:
         found.append("One seed: there is no interval, and so no verdict but 'unclear'.")
+    references = results.get("references", ())
+    found += [f"'{name}' is a reference at another budget: it is not judged." for name in arms if name in references]
     reference = curves(arms[baseline])
     for name, arm in arms.items():
         for seed, own, other in zip(results["seeds"], curves(arm), reference, strict=True):
-            remark = _weakness(own, other, is_baseline=name == baseline, better=better)
+            kind = {"is_baseline": name == baseline, "is_reference": name in references}
+            remark = _weakness(own, other, better=better, **kind)
             found += [f"'{name}', seed {seed}: {text}" for text in remark]
     return found
 
 
-def _weakness(own: Curve, baseline: Curve, *, is_baseline: bool, better: Better) -> list[str]:
+def _weakness(own: Curve, baseline: Curve, *, is_baseline: bool, is_reference: bool, better: Better) -> list[str]:
     """What is weak in one seed's curve."""
     sign = 1.0 if better == "lower" else -1.0
     spent, equal = own[-1]["flops"], baseline[-1]["flops"]
     found = []
-    if abs(spent - equal) > 0.02 * equal:
+    if abs(spent - equal) > 0.02 * equal and not is_reference:
         found.append(f"spent {spent / equal - 1:+.1%} FLOPs against the baseline, which is not equal compute.")
     final = _finite(own[-1]["value"])
     if final is None:

@@ -117,7 +117,7 @@ class Arm(Form):
     final: list[Measured]
     curve: Curve
     measured: dict[str, list[Measured]] = Field(
-        default_factory=dict, description="Everything else that was measured of the rows, in a study without training."
+        default_factory=dict, description="Everything else that was measured at the end."
     )
     reused_flops: list[Amount] = Field(
         default_factory=list, description="What the models it started from cost to make; empty: nothing."
@@ -206,6 +206,11 @@ class Results(Form):
     metric: str
     better: verdict.Better
     baseline: str
+    references: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda found: not found,
+        description="Arms with another budget: shown, never judged.",
+    )
     paper: Paper | None = None
     claim: Claim | None = None
     sources: dict[str, SourceModel] = Field(default_factory=dict)

@@ -145,6 +145,7 @@ class Training:
         self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
         self._start: dict[str, torch.Tensor] | None = None
+        self._composed: torch.nn.Module | None = None
         self._finished = False
 
     # ---- the whole stage -------------------------------------------------------------------------------------------
@@ -372,8 +373,9 @@ class Training:
             observe: whether the mix hears of it.
         """
         began = time.perf_counter()
+        model = self._evaluated_model()
         subject = Subject(
-            self.model,
+            model,
             self.tokenizer,
             self.objective,
             self.data,
@@ -395,6 +397,15 @@ class Training:
             log.write(asdict(self.counts) | values)
         self.reporter.event("evaluation", step=self.counts.step, flops=self.counts.flops, values=values)
         return values
+
+    def _evaluated_model(self) -> torch.nn.Module:
+        """The model, or what `evaluate.decode` makes of it and others, which are loaded once."""
+        decode = self.stage.evaluate.decode
+        if decode is None:
+            return self.model
+        if self._composed is None:
+            self._composed = decode.compose(self.model, self.tokenizer).to(self.device)
+        return self._composed
 
     def _evaluations_due(self) -> int:
         """How many evaluations should have happened by now; one is due when a step makes this number larger."""

@@ -22,6 +22,7 @@ from pydantic import Field
 from warmstart.data.curate import Curation
 from warmstart.data.curate.model_loss import SHORTEST, folder_digest, scorer_of
 from warmstart.data.steps import Columns, Counted, column
+from warmstart.named_models import ModelName
 
 
 def learnable_loss(losses: np.ndarray, ranks: np.ndarray, k: int, outside: Literal["zero", "drop"] = "zero") -> float:
@@ -48,7 +49,9 @@ class LearnableLoss(Curation):
     """
 
     type: Literal["learnable-loss"] = "learnable-loss"
-    model: str = Field(description="A model folder (with its tokenizer) or hub id: an early checkpoint serves best.")
+    model: ModelName = Field(
+        description="A model folder (with its tokenizer) or hub id: an early checkpoint serves best."
+    )
     k: int = Field(10, ge=1, description="A token is learnable where it is among the k likeliest.")
     outside: Literal["zero", "drop"] = Field("zero", description="What other tokens count: 0, or not at all.")
     length: int = Field(512, ge=SHORTEST, description="Longer texts are scored in windows of so many tokens.")

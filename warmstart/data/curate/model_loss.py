@@ -28,6 +28,7 @@ from warmstart.data.steps import Columns, Counted, column
 from warmstart.errors import DataError, ModelError
 from warmstart.models.load import load_model
 from warmstart.models.tokenizer import load_tokenizer
+from warmstart.named_models import ModelName
 from warmstart.train.compute import FlopMeter
 from warmstart.train.precision import resolve_device
 
@@ -134,7 +135,7 @@ class ModelLoss(Curation):
     """
 
     type: Literal["model-loss"] = "model-loss"
-    model: str = Field(description="A model folder (with its tokenizer) or hub id.")
+    model: ModelName = Field(description="A model folder (with its tokenizer), a hub id, or a source of the study.")
     length: int = Field(512, ge=SHORTEST, description="Longer texts are scored in windows of so many tokens.")
     batch_size: int = Field(8, ge=1, description="Windows per forward pass.")
     hard: float | None = Field(
