@@ -6,30 +6,34 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from corpora import TINY_BERT, TINY_GPT2, save_tiny_model, tiny_recipe, write_corpus
 from pydantic import TypeAdapter, ValidationError
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from corpora import save_tiny_model
 
 from warmstart.data.mix import Stock
 from warmstart.data.steps import joined, size
 from warmstart.errors import DataError
 from warmstart.part import ROOM_PACKAGES, Part, _contracts, parts
+from warmstart.recipe import Recipe
+from warmstart.run_recipe import run
+from warmstart.train.loop import Training
+from warmstart.train.progress import Reporter
 
 MODEL = Path(tempfile.gettempdir()) / f"warmstart-test-parts-{os.getpid()}"  # a part's setting: known before any test
 
 # Parts that cannot be made without settings, with settings that make them.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
+    ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
+    ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},
+    ("curate", "learnable-loss"): {"model": str(MODEL), "length": 16, "batch_size": 2},
     ("curate", "model-loss"): {"model": str(MODEL), "length": 16, "batch_size": 2, "hard": 5.0},
     ("curate", "ngram-perplexity"): {"where": {"label": "x"}},
     ("curate", "quality-classifier"): {"where": {"label": "x"}},
@@ -226,3 +230,56 @@ def test_a_row_step_does_the_same_with_rows_alone_as_with_all_together(room, nam
     if stream is not None:
         streamed = joined([one for one in map(stream, singles) if size(one)])
         assert (streamed or {column: [] for column in together}) == together
+
+
+def small_run(room: str, name: str, folder: Path) -> dict[str, Any]:
+    """A recipe of two stages, the second on other rows, whose training the part accompanies."""
+    part = make(room, name).model_dump(mode="json", by_alias=True)
+    raw = tiny_recipe(write_corpus(folder / "a.jsonl"), steps=6, save_every=2)
+    first = raw["stages"][0]
+    field = {"objectives": "objective", "trainable": "trainable", "gradients": "gradients"}.get(room, "penalties")
+    if room == "objectives":
+        first["objective"] = part
+        first["init"] = TINY_GPT2 if part["type"] == "causal" else TINY_BERT
+    else:
+        first["train"][field] = [part] if room == "penalties" else part
+        first["tokenizer"] = {"load": str(MODEL)}
+    second = json.loads(json.dumps({k: v for k, v in first.items() if k not in ("init", "tokenizer")}))
+    second["data"]["source"]["path"] = str(write_corpus(folder / "b.jsonl", seed=1))
+    raw["stages"].append(second | {"name": "second"})
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("room", "name"), [(r, n) for r, n in ALL if r in ("objectives", "trainable", "penalties", "gradients")]
+)
+def test_a_run_with_it_is_resumed_exactly(room, name, tmp_path, monkeypatch):
+    """Killed inside the first stage, at the boundary and inside the second, it ends with the same weights."""
+    monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path / "cache"))
+    recipe = Recipe.model_validate(small_run(room, name, tmp_path))
+    whole = run(recipe, tmp_path / "whole", reporter=Reporter())
+    for step in (3, 9, 11):
+        kill_at_nth_step(step, lambda: run(recipe, tmp_path / "cut", reporter=Reporter()), monkeypatch)
+    again = run(recipe, tmp_path / "cut", reporter=Reporter())
+    assert [stage["weights"] for stage in again.stages] == [stage["weights"] for stage in whole.stages]
+    assert len({stage["weights"] for stage in whole.stages}) == 2
+
+
+def kill_at_nth_step(number: int, go: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carries something out until the step with this number over the whole run is about to be taken."""
+
+    class Killed(BaseException):
+        pass
+
+    step = Training.step
+
+    def counted(self: Training) -> Any:
+        place = self.counts.step + (6 if self.folder.name.endswith("second") else 0)
+        if place == number:
+            raise Killed
+        return step(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "step", counted)
+        with pytest.raises(Killed):
+            go()

@@ -49,6 +49,8 @@ ROOM_PACKAGES = {
     "optimizers": "warmstart.train.optimizers",
     "schedules": "warmstart.train.schedules",
     "trainable": "warmstart.train.trainable",
+    "penalties": "warmstart.train.penalties",
+    "gradients": "warmstart.train.gradients",
     "decode": "warmstart.decode",
     "evaluate": "warmstart.evaluate",
 }

@@ -28,8 +28,10 @@ from warmstart.evaluate import Evaluator
 from warmstart.named_models import OWN, ModelName, named_models
 from warmstart.objectives import Objective
 from warmstart.surgery import Surgery
+from warmstart.train.gradients import Gradients
 from warmstart.train.layout import Layout
 from warmstart.train.optimizers import Optimizer
+from warmstart.train.penalties import Penalty
 from warmstart.train.probe import Probe
 from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
@@ -191,6 +193,8 @@ class Training(Form):
         description="The optimizer's moments at the start: fresh, or those that the run of the starting weights saved.",
     )
     trainable: Trainable = Field("all", validate_default=True)
+    penalties: list[Penalty] = Field(default_factory=list, description="What is added to the loss of every step.")
+    gradients: Gradients = Field("plain", validate_default=True)
     save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
     log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")

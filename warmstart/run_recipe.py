@@ -214,6 +214,7 @@ def _run_stage(
         chain=chain,
         spent=settled.flops,
         earlier=_earlier_state(stage, start),
+        before=previous.parent / "state" if previous is not None and str(previous) == start else None,
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model))
@@ -237,6 +238,8 @@ def _run_stage(
         "tokens": training.counts.tokens,
         "real_tokens": training.counts.real_tokens,
         "flops": training.counts.flops,
+        "finish_flops": training.finish_flops,
+        "zero_flops": training.counts.zero_flops,
         "seconds": training.counts.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
         "parameters": model.num_parameters(),

@@ -27,6 +27,7 @@ class Subject:
     Attributes:
         also: further held-out sets by name (`evaluate.also`); their metrics are called `<name>/...`.
         start: the weights at the stage's beginning, on the CPU, where an evaluator needs them.
+        extra: the objective's own modules, where it has any.
     """
 
     model: nn.Module
@@ -37,6 +38,7 @@ class Subject:
     precision: str = "fp32"
     also: dict[str, Prepared] = field(default_factory=dict)
     start: dict[str, torch.Tensor] | None = None
+    extra: nn.Module | None = None
 
 
 class Evaluator(Part, room="evaluate"):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
@@ -65,12 +65,12 @@ class HeldOut(Evaluator):
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
         values: dict[str, float] = {}
-        with _evaluation(subject.model) as logits:
+        with _evaluation(subject.model, subject.extra):
             for name, data in {"validation": subject.data, **subject.also}.items():
-                values |= self._of_set(subject, name, data, logits)
+                values |= self._of_set(subject, name, data)
         return values
 
-    def _of_set(self, subject: Subject, name: str, data: Prepared, logits: list[torch.Tensor]) -> dict[str, float]:
+    def _of_set(self, subject: Subject, name: str, data: Prepared) -> dict[str, float]:
         """The metrics of one held-out set."""
         purpose = () if name == "validation" else (name,)
         chosen = [self._rows(blocks, data.validation) for blocks in data.validation]
@@ -82,7 +82,7 @@ class HeldOut(Evaluator):
             sums = _Sums()
             for start in range(0, len(rows), self.batch_size):
                 batch = [blocks[row] for row in rows[start : start + self.batch_size]]
-                sums.add(_measure(subject, batch, numpy_generator(subject.seed, "held-out", *purpose, number), logits))
+                sums.add(_measure(subject, batch, numpy_generator(subject.seed, "held-out", *purpose, number)))
                 number += 1
             total.add(sums)
             if len(chosen) > 1 and rows:
@@ -109,38 +109,33 @@ class HeldOut(Evaluator):
         return [place * len(blocks) // count for place in range(count)]
 
 
-def _measure(subject: Subject, rows: list[Row], generator: np.random.Generator, logits: list[torch.Tensor]) -> _Sums:
-    """One batch; `logits` receives what the model gave."""
+def _measure(subject: Subject, rows: list[Row], generator: np.random.Generator) -> _Sums:
+    """One batch."""
     batch = subject.objective.collate(rows, subject.tokenizer, generator)
     device = next(subject.model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
-    with torch.autocast(device.type, torch.bfloat16, enabled=subject.precision == "bf16"):
-        loss = subject.objective.loss(subject.model, batch)
-    labels = batch["labels"]
-    right = (logits.pop().argmax(dim=-1) == labels).sum()  # a position without a target holds -100, never a guess
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.autocast(device.type, torch.bfloat16, subject.precision == "bf16"):
+        torch.manual_seed(int(generator.integers(2**62)))  # an objective may draw on the device: the same every time
+        loss = subject.objective.loss(subject.model, batch, subject.extra)
     targets = int(loss.targets)
-    return _Sums(float(loss.total) * targets, targets, int(right))
+    right = loss.right
+    if right is None and loss.logits is not None:
+        # A position without a target holds -100, which is never a guess.
+        right = (loss.logits.argmax(dim=-1) == batch["labels"]).sum()
+    return _Sums(float(loss.total) * targets, targets, 0 if right is None else int(right))
 
 
 @contextmanager
-def _evaluation(model: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """The model in evaluation mode without gradients, each of its outputs' logits put on a list; then as it
-    was.
-
-    The logits are overheard, so that the accuracy costs no second pass and objectives need not hand them out.
-    """
-    heard: list[torch.Tensor] = []
-
-    def hear(module: nn.Module, inputs: Any, output: Any) -> None:
-        heard[:] = [output.logits]
-
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    hook = model.register_forward_hook(hear)
+def _evaluation(*roots: nn.Module | None) -> Iterator[None]:
+    """The modules in evaluation mode without gradients; then as they were."""
+    given = [root for root in roots if root is not None]
+    modes = {module: module.training for root in given for module in root.modules()}
+    for root in given:
+        root.eval()
     try:
         with torch.no_grad():
-            yield heard
+            yield
     finally:
-        hook.remove()
         for module, mode in modes.items():
             module.training = mode

@@ -33,12 +33,17 @@ class Loss:
         targets: how many targets (predicted tokens) the mean is over; a scalar integer tensor.
         parts: named pieces of the total for the log, detached scalars.
         per_row: mean loss of each row, `(batch,)`, detached; `None` where the objective has no rows.
+        logits: `(batch, length, vocabulary)` with gradient, beside the batch's `labels`, for penalties that compare
+            distributions; `None` where the objective has none.
+        right: how many targets were guessed right, a scalar, where the batch's `labels` cannot tell.
     """
 
     total: torch.Tensor
     targets: torch.Tensor
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
     per_row: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    right: torch.Tensor | None = None
 
 
 class Objective(Part, room="objectives"):

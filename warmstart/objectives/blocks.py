@@ -44,6 +44,7 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> Loss:
         total=sums.sum() / targets.clamp(min=1),
         targets=targets,
         per_row=(sums / in_row.clamp(min=1)).detach(),
+        logits=logits,
     )
 
 

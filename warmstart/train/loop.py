@@ -1,7 +1,7 @@
 """The training loop of one stage.
 
-A step reads like a sentence: next rows, collate, loss, backward, clip, step, count. The loop knows parts only by their
-contracts; no system's name appears here.
+A step reads like a sentence: next rows, collate, loss, penalties, backward, gradients, clip, step, count. The loop
+knows parts only by their contracts; no system's name appears here.
 
 Why a resumed run is bit-identical: everything that changes is either in the saved state (weights, optimizer, the mix,
 the counts) or a pure function of (seed, stage, step): the collator's masks, dropout, the schedule, which sub-model a
@@ -15,7 +15,7 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +34,12 @@ from warmstart.randomness import derive_seed, numpy_generator
 from warmstart.recipe import Stage
 from warmstart.train.chain import Chain, chain_of
 from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors, save_state
+from warmstart.train.companions import Companions
 from warmstart.train.compute import FlopMeter, batch_key
 from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
 from warmstart.train.memory import keep_freed_memory
 from warmstart.train.metrics import MetricsLog
+from warmstart.train.penalties import Ground, Moment
 from warmstart.train.precision import autocast, resolve_device, resolve_precision
 from warmstart.train.progress import Reporter
 from warmstart.train.varlen_attention import use_varlen
@@ -49,12 +51,13 @@ if TYPE_CHECKING:
 @dataclass
 class Counts:
     """What a stage has used so far: optimizer steps, tokens computed (with padding), those of them that are real, FLOPs
-    (all processes) and seconds of training."""
+    (all processes), those FLOPs of weights held at zero (within `flops` where they count) and seconds of training."""
 
     step: int = 0
     tokens: int = 0
     real_tokens: int = 0
     flops: float = 0.0
+    zero_flops: float = 0.0
     seconds: float = 0.0
 
 
@@ -72,6 +75,7 @@ class Training:
         chain: where the stage stands among stages that carry on one training; default: alone.
         spent: FLOPs of the trials that this stage began with; they count in its budget, but its schedule begins after.
         earlier: the folder with the saved states of the training that is carried on, or whose moments are loaded.
+        before: the folder with the saved states of the stage before, whose penalties may have left something.
         accept_changed_data: go on although the data are not those that the saved state was trained on.
     """
 
@@ -90,6 +94,7 @@ class Training:
         also: dict[str, Prepared] | None = None,
         chain: Chain | None = None,
         earlier: Path | None = None,
+        before: Path | None = None,
         spent: float = 0.0,
         accept_changed_data: bool = False,
     ) -> None:
@@ -97,7 +102,7 @@ class Training:
         self.chain = chain or dataclasses.replace(
             chain_of([stage.model_copy(update={"carry_on": False})], 0), first=number
         )
-        self.earlier = earlier
+        self.earlier, self.stage_before = earlier, before
         self.also = also or {}
         self.stage, self.settings, self.budget = stage, stage.train, stage.budget
         self.tokenizer, self.data, self.seed, self.number, self.folder = tokenizer, data, seed, self.chain.first, folder
@@ -113,10 +118,12 @@ class Training:
         if self.settings.layout == "unpadded":
             use_varlen(self.model)
         self.objective = stage.objective
-        self.extra = self.objective.start(self.model)
+        with seeded(derive_seed(seed, "stage", self.number, "objective")):
+            self.extra = self.objective.start(self.model)
         if self.extra is not None:
             self.extra.to(self.device)
-        self.settings.trainable.prepare(self.model)
+        self.settings.trainable.prepare(self.model, derive_seed(seed, "stage", self.number, "trainable"))
+        self.companions = Companions(self.settings.penalties, self.settings.gradients, self._ground)
         rate = self.settings.learning_rate
         assert isinstance(rate, float), "a probe must be settled before training"
         self.learning_rate = rate
@@ -124,6 +131,8 @@ class Training:
         self.mix = stage_mix(stage, data, seed, self.number)
         self.meter = FlopMeter()
         self.counts = Counts(flops=spent)
+        self.finish_flops = 0.0
+        self._zero_flops = self.settings.trainable.zero_flops_per_token(self.model)
         self.spent_first = 0.0 if self.chain.carries_on else spent  # by the trials of the chain's first stage
         self.before = Counts()  # what the stages of the chain before this one used
         self.forward = self._forward_model()
@@ -189,6 +198,7 @@ class Training:
                 self.evaluate(log)
             if not self._finished:
                 self._finished = True
+                self.finish_flops = self._measured_finish()
                 self.save()
         if log:
             log.close()
@@ -202,21 +212,27 @@ class Training:
         choice = self.settings.trainable.choose(self.running_step, draw, self.model)
         rows = self.next_rows()
         batch = self.collate(rows)
-        cost = self.cost(batch, choice)
+        moment = self.moment()
         tokens = self.tokens_of(batch)
+        zeros = tokens * self._zero_flops
+        cost = self.cost(batch, choice, moment) - (0.0 if self.settings.trainable.counts_zeros else zeros)
         if not self._affordable(cost, tokens):
             return None, None
         self._set_learning_rate(cost, tokens)
         torch.manual_seed(derive_seed(self.seed, "stage", self.number, "step", self.running_step, "model", self._rank))
         with self.settings.trainable.during(self.model, choice):
-            loss = self.backward(batch)
+            loss = self.backward(batch, moment)
+        self.companions.before_update(moment)
         norm = self.clip()
         self.optimizer.step()
+        self.companions.after_update(moment)
         self.optimizer.zero_grad(set_to_none=True)
+        self.companions.seen(rows)
         self.counts.step += 1
         self.counts.tokens += tokens
         self.counts.real_tokens += real_tokens_of(rows, tokens)
         self.counts.flops += cost
+        self.counts.zero_flops += zeros
         return loss, norm
 
     def next_rows(self) -> list[Row]:
@@ -230,9 +246,10 @@ class Training:
         generator = numpy_generator(self.seed, "stage", self.number, "step", self.running_step, "collate")
         return self.objective.collate(rows, self.tokenizer, generator)
 
-    def backward(self, batch: Batch) -> Loss:
-        """Gradients of the mean loss over all targets of the step: micro-batches and processes are weighted by how
-        many targets they hold, so that accumulating changes nothing but rounding."""
+    def backward(self, batch: Batch, moment: Moment | None = None) -> Loss:
+        """Gradients of the mean loss over all targets of the step, penalties included: micro-batches and processes are
+        weighted by how many targets they hold, so that accumulating changes nothing but rounding."""
+        moment = moment or self.moment()
         micro = self._own_micro_batches(batch)
         total = _targets(batch)
         losses = []
@@ -241,17 +258,22 @@ class Training:
             last = number == len(micro) - 1
             with self._no_sync() if not last else contextlib.nullcontext():
                 with autocast(self.device.type, self.precision):
-                    loss = self._loss(self.forward, part, self.extra)
+                    loss = self._loss(self.forward, part, self.extra, self.companions.need_logits(moment))
+                    loss = self.companions.added_to(loss, part, moment)
                 scale = weight * self.processes.num_processes
                 (loss.total if scale == 1 else loss.total * scale).backward()
             losses.append((weight, loss))
         if len(losses) == 1 and self.processes.num_processes == 1:
             loss = losses[0][1]
             return Loss(loss.total.detach(), loss.targets, loss.parts, loss.per_row)
-        mean = torch.stack([loss.total.detach() * weight for weight, loss in losses]).sum()
+        names = ["total", *losses[0][1].parts]
+        values = torch.stack([
+            torch.stack([loss.total.detach(), *loss.parts.values()]).float() * weight for weight, loss in losses
+        ]).sum(dim=0)  # fmt: skip
         if self.processes.num_processes > 1:
-            torch.distributed.all_reduce(mean)
-        return Loss(mean, torch.tensor(total))
+            torch.distributed.all_reduce(values)
+        means = dict(zip(names, values, strict=True))
+        return Loss(means.pop("total"), torch.tensor(total), means)
 
     def clip(self) -> torch.Tensor | None:
         """Scales the gradient down to the largest norm that is allowed; its norm before that."""
@@ -261,31 +283,40 @@ class Training:
 
     # ---- compute ---------------------------------------------------------------------------------------------------
 
-    def cost(self, batch: Batch, choice: str) -> float:
-        """FLOPs of a step on this batch: forward and backward, all micro-batches, all processes."""
+    def cost(self, batch: Batch, choice: str, moment: Moment | None = None) -> float:
+        """FLOPs of a step on this batch: forward and backward, penalties, all micro-batches, all processes."""
+        moment = moment or self.moment()
         parts = self._micro_batches(batch)
         if self.settings.layout == "padded":
-            return self._measured(parts[0], choice) * len(parts)
+            return self._measured(parts[0], choice, moment) * len(parts)
 
         def one_text(length: int) -> float:
-            return self._measured(micro_batches(shortened(batch, (length,)), self.settings.layout, 1)[0], choice)
+            shape = micro_batches(shortened(batch, (length,)), self.settings.layout, 1)[0]
+            return self._measured(shape, choice, moment)
 
         return self.meter.measure_by_work(
-            (choice, self.settings.layout),
+            (choice, self.companions.active(moment), self.settings.layout),
             work_of(parts),
             one_text,
-            lambda: (work_of(parts[:1]), self._measured(parts[0], choice)),
+            lambda: (work_of(parts[:1]), self._measured(parts[0], choice, moment)),
         )
 
-    def _measured(self, part: Batch, choice: str) -> float:
-        """FLOPs of one micro-batch, measured once per shape."""
+    def _measured(self, part: Batch, choice: str, moment: Moment) -> float:
+        """FLOPs of one micro-batch, measured once per shape; the modules are left as they were."""
 
         def forward() -> torch.Tensor:
+            on_device = to_device(part, self.device)
             with autocast(self.device.type, self.precision):
-                return self._objective_loss(self.model, to_device(part, self.device), self.extra).total
+                loss = self._objective_loss(self.model, on_device, self.extra, self.companions.need_logits(moment))
+                return self.companions.added_to(loss, on_device, moment).total
 
-        with self.settings.trainable.during(self.model, choice):
-            return self.meter.measure((choice, *batch_key(part)), forward)
+        key = (choice, *self.companions.active(moment), *batch_key(part))
+        with self.settings.trainable.during(self.model, choice), unchanged_buffers(self._trained_module()):
+            return self.meter.measure(key, forward)
+
+    def _measured_finish(self) -> float:
+        """Lets the penalties take stock of the finished stage; the FLOPs of that."""
+        return self.meter.measure_forward(("finish",), self.companions.finish)
 
     def tokens_of(self, batch: Batch) -> int:
         """Tokens that the model reads in a step, over all processes (padding included where it is computed too)."""
@@ -297,6 +328,10 @@ class Training:
     def running_step(self) -> int:
         """Optimizer steps since the beginning of the chain: what random purposes and schedules go by."""
         return self.before.step + self.counts.step
+
+    def moment(self) -> Moment:
+        """Where the training is, as penalties see it."""
+        return Moment(self.running_step, self.progress())
 
     def fraction(self) -> float:
         """The share of this stage's budget that is used, 0 to 1."""
@@ -338,9 +373,16 @@ class Training:
             observe: whether the mix hears of it.
         """
         began = time.perf_counter()
-        model = self._evaluated_model()
         subject = Subject(
-            model, self.tokenizer, self.objective, self.data, self.seed, self.precision, self.also, self._start
+            self._evaluated_model(),
+            self.tokenizer,
+            self.objective,
+            self.data,
+            self.seed,
+            self.precision,
+            self.also,
+            self._start,
+            self.extra,
         )
         values: dict[str, float] = {}
         for evaluator in self.stage.evaluate.evaluators:
@@ -402,6 +444,7 @@ class Training:
             tensors = {"model": untied(self.model), "optimizer": moments}
             if self.extra is not None:
                 tensors["extra"] = untied(self.extra)
+            tensors["companions"] = self.companions.tensors()
             values = {
                 "counts": asdict(self.counts),
                 "before": asdict(self.before),
@@ -415,6 +458,8 @@ class Training:
                 "evaluation": self._values,
                 "evaluated_at": self._evaluated_at,
                 "finished": self._finished,
+                "companions": self.companions.values(),
+                "finish_flops": self.finish_flops,
             }
             save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep)
         self.processes.wait_for_everyone()
@@ -436,11 +481,20 @@ class Training:
         self._values, self._evaluated_at = state.values["evaluation"], state.values["evaluated_at"]
         self.first_values = state.values.get("first_evaluation", {})
         self._finished = state.values["finished"]
+        self.finish_flops = state.values.get("finish_flops", 0.0)
+        if "companions" in state.values:
+            self.companions.load(state.tensors.get("companions", {}), state.values["companions"])
         self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
         return True
 
     def _take_over(self) -> None:
-        """What a training that is carried on, or whose moments are loaded, left behind."""
+        """What the stage before left to penalties, and what a training that is carried on, or whose moments are loaded,
+        left behind."""
+        left = load_state(self.stage_before) if self.stage_before is not None else None
+        if left is not None:
+            kept = self.companions.take_over(left.tensors.get("companions", {}), left.values.get("companions", {}))
+            if kept:
+                self.reporter.event("note", text=f"from the stage before: what {', '.join(kept)} remembers")
         if self.earlier is None:
             return
         state = load_state(self.earlier)
@@ -539,8 +593,26 @@ class Training:
         own = self._micro_batches(batch)[first : first + self.settings.accumulate]
         return own if self.device.type == "cpu" else [to_device(part, self.device) for part in own]
 
-    def _objective_loss(self, model: Any, batch: Batch, extra: Any) -> Loss:
-        return self.objective.loss(model, batch, extra)
+    def _objective_loss(self, model: Any, batch: Batch, extra: Any, keep_logits: bool = False) -> Loss:
+        loss = self.objective.loss(model, batch, extra)
+        if not keep_logits:  # a compiled step need not hand out the largest tensor it has
+            loss.logits = None
+        return loss
+
+    def _ground(self, name: str) -> Ground:
+        """What the penalty of this name stands on."""
+
+        def rows() -> Iterator[Row]:
+            return (blocks[number] for blocks in self.data.train for number in range(len(blocks)))
+
+        def batch_of(chosen: Sequence[Row], purpose: tuple[Any, ...]) -> Batch:
+            generator = numpy_generator(self.seed, "stage", self.number, name, *purpose)
+            return to_device(self.objective.collate(chosen, self.tokenizer, generator), self.device)
+
+        seed = derive_seed(self.seed, "stage", self.number, name)
+        return Ground(
+            self.model, self.tokenizer, self.objective, self.extra, self.device, self.precision, seed, rows, batch_of
+        )
 
     def _trained_module(self) -> torch.nn.Module:
         """The model, together with the objective's own modules where it has any."""
@@ -572,6 +644,26 @@ def real_tokens_of(rows: list[Row], tokens: int) -> int:
     if any("documents" not in row for row in rows):
         return tokens
     return sum(int((row["documents"] >= 0).sum()) for row in rows)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """PyTorch's random state at a seed, and afterwards as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def unchanged_buffers(module: torch.nn.Module) -> Iterator[None]:
+    """Running statistics and counters (batch normalisation, a sampler's table) are put back at the end."""
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
 
 
 def untied(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -132,7 +132,7 @@ class Trials:
         loop = self._training(1, None, 1.0, None)
         batch = loop.collate(loop.next_rows())
         choice = loop.settings.trainable.choose(0, 0, loop.model)
-        each = float(loop.tokens_of(batch)) if budget.unit == "tokens" else loop.cost(batch, choice)
+        each = float(loop.tokens_of(batch)) if budget.unit == "tokens" else loop.cost(batch, choice, loop.moment())
         return int(budget.amount / max(each, 1.0))
 
     def _training(

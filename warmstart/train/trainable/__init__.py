@@ -14,8 +14,8 @@ from warmstart.part import Part
 class Trainable(Part, room="trainable"):
     """The contract. The default (`all`) trains every weight of the whole model."""
 
-    def prepare(self, model: PreTrainedModel) -> None:
-        """Sets `requires_grad` once, before the optimizer is made.
+    def prepare(self, model: PreTrainedModel, seed: int) -> None:
+        """Sets `requires_grad`, or what else decides what may move, once, before the optimizer is made.
 
         Raises:
             ModelError: this model has not the layers or weights that the settings name.
@@ -29,3 +29,12 @@ class Trainable(Part, room="trainable"):
     def during(self, model: nn.Module, choice: str) -> Iterator[None]:
         """The model as the chosen step sees it (e.g. only its bottom layers), undone at the end of the step."""
         yield
+
+    def zero_flops_per_token(self, model: nn.Module) -> float:
+        """Training FLOPs a token that are spent on weights held at zero; asked for once, when training begins."""
+        return 0.0
+
+    @property
+    def counts_zeros(self) -> bool:
+        """Whether those FLOPs count in the budget, as they do on hardware that multiplies zeros like other numbers."""
+        return True

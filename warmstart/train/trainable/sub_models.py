@@ -34,7 +34,7 @@ class SubModels(Trainable):
         int, Field(gt=0, description="l: how many layers a step trains, and by how many sub-models grow.")
     ] = 3
 
-    def prepare(self, model: PreTrainedModel) -> None:
+    def prepare(self, model: PreTrainedModel, seed: int = 0) -> None:
         depth = len(_layers(model))
         if self.layers > depth:
             raise ModelError(f"train.trainable.layers: {self.layers} is more than the model's {depth} layers")

@@ -1,0 +1,17 @@
+"""The gradient as it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from warmstart.train.gradients import Gradients, GradientState
+from warmstart.train.penalties import Ground
+
+
+class Plain(Gradients):
+    """The optimizer takes the gradient of the whole loss, unchanged."""
+
+    type: Literal["plain"] = "plain"
+
+    def start(self, ground: Ground) -> GradientState:
+        return GradientState()
