@@ -120,6 +120,11 @@ def test_beam_search_finds_what_it_finds_without_caches(three: Any) -> None:
         logits = model(sequence[None]).logits[0, 4:-1]
         total = logits.gather(1, sequence[5:, None]).sum()
         assert float(total) / 6 == pytest.approx(float(score), abs=1e-3)
+    # prompts of the models' own, one for each text and not for each beam
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    own = model.generate(ids, attention_mask=mask, prompts=[(ids, mask), (ids, mask)], **settings)
+    assert torch.equal(own, model.generate(ids, attention_mask=mask, **settings))
+    assert torch.equal(own[1], model.generate(ids[1:], **settings)[0])
 
 
 def test_it_ends_at_the_end_mark_of_any_model(three: Any) -> None:

@@ -373,9 +373,8 @@ class Training:
             observe: whether the mix hears of it.
         """
         began = time.perf_counter()
-        model = self._evaluated_model()
         subject = Subject(
-            model,
+            self._evaluated_model(),
             self.tokenizer,
             self.objective,
             self.data,

@@ -50,7 +50,7 @@ class LearnableLoss(Curation):
 
     type: Literal["learnable-loss"] = "learnable-loss"
     model: ModelName = Field(
-        description="A model folder (with its tokenizer) or hub id: an early checkpoint serves best."
+        description="A model folder (with its tokenizer), a hub id, or a study source: early checkpoints serve best."
     )
     k: int = Field(10, ge=1, description="A token is learnable where it is among the k likeliest.")
     outside: Literal["zero", "drop"] = Field("zero", description="What other tokens count: 0, or not at all.")
