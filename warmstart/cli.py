@@ -20,6 +20,7 @@ from warmstart.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from warmstart.catalog import System
+    from warmstart.yours import Given
 
 console = Console()
 
@@ -57,11 +58,33 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Put a value on top, e.g. stages.0.budget.steps=10; repeatable."),
 ]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Your own model, a folder or hub id, where the study takes one."),
+]
+OwnData = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="DATA", help="Your own text: a file, a glob, or a data set's hub id; repeatable."),
+]
+OwnSizes = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="KEY=VALUE", help="How far --model grows, in a study that grows it, e.g. width=512."),
+]
 Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or start again.")]
 EngineKind = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Where row steps run: on this machine, or on a Ray cluster.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes for the row steps of the local engine.")]
+
+
+def _given(model: str | None, data: list[str] | None, to: list[str] | None) -> Given | None:
+    """What `--model`, `--data` and `--to` give; None where none of them is there."""
+    if model is None and not data and not to:
+        return None
+    from warmstart.recipe_file import sizes
+    from warmstart.yours import Given, written
+
+    return Given(model, [written(one) for one in data or ()], sizes(to or (), "--to"))
 
 
 def _print_version(asked: bool) -> None:
@@ -123,6 +146,9 @@ def study(
     results: Annotated[
         Path | None, typer.Option(help="Also write the results to <family>/<slug>.json below this folder.")
     ] = None,
+    model: Model = None,
+    own_data: OwnData = None,
+    to: OwnSizes = None,
     resume: Resume = True,
     sets: Sets = None,
     engine: EngineKind = "local",
@@ -132,7 +158,8 @@ def study(
     from warmstart.catalog import study_file
     from warmstart.recipe_file import read_study
 
-    read = read_study(study, scale, sets or ())
+    given = _given(model, own_data, to)
+    read = read_study(study, scale, sets or (), given)
     from warmstart.data.engine import Engine
     from warmstart.run_study import study as carry_out
 
@@ -141,7 +168,7 @@ def study(
         read,
         slug=slug,
         scale=scale,
-        out=out or Path("runs") / f"{slug}-{scale}",
+        out=out or Path("runs") / f"{slug}-{scale}{'-own' if given else ''}",
         seeds=seeds,
         arms=[arm.strip() for arm in arms.split(",") if arm.strip()] if arms else None,
         jobs=jobs,
@@ -205,12 +232,15 @@ def grow(
 def check(
     file: Annotated[str, typer.Argument(help="A recipe or study file, or the slug of a packaged study.")],
     scale: Annotated[str | None, typer.Option(help="Of a study: check this scale; default: every scale.")] = None,
+    model: Model = None,
+    own_data: OwnData = None,
+    to: OwnSizes = None,
     sets: Sets = None,
 ) -> None:
     """Say what a recipe or study would do, or what is wrong with it."""
     from warmstart.plan import check as checked
 
-    for line in checked(file, scale, sets or ()):
+    for line in checked(file, scale, sets or (), _given(model, own_data, to)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
