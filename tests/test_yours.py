@@ -59,21 +59,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A jsonl of the user's, with a column `url`."""
     path = tmp_path_factory.mktemp("own") / "mine.jsonl"
     draw = random.Random(3)
-    words = [
-        "apples",
-        "boats",
-        "cats",
-        "doors",
-        "finds",
-        "sells",
-        "sees",
-        "likes",
-        "Ann",
-        "Bob",
-        "then",
-        "there",
-        "was",
-    ]
+    words = ["apples", "boats", "cats", "doors", "finds", "sells", "sees", "likes", "Ann", "Bob"]
     with path.open("w", encoding="utf-8") as file:
         for number in range(60):
             text = " ".join(draw.choice(words) for _ in range(90))

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import warmstart
 from warmstart.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-    from warmstart.catalog import System
     from warmstart.yours import Given
 
 console = Console()
@@ -246,26 +244,41 @@ def check(
 
 @app.command()
 def catalog(
-    query: Annotated[list[str] | None, typer.Argument(help="Words to look for.")] = None,
+    query: Annotated[list[str] | None, typer.Argument(help="What to look for, in your own words, or a slug.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for scripts.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write it as one HTML page.")] = None,
+    docs: Annotated[Path | None, typer.Option(help="Write gallery.md and its figures into this folder.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="With --docs: only see whether they are up to date.")] = False,
 ) -> None:
     """List the published systems that have a study here, with their claim and our own verdict."""
-    from warmstart.catalog import search
+    from warmstart.report import gallery
+    from warmstart.search import search
 
-    found = search(" ".join(query or ()))
-    if not found:
-        print(f"no system fits '{' '.join(query or ())}'")
-        return
-    console.print(_catalog_table(found))
+    words = " ".join(query or ())
+    found = gallery.entries(search(words))
+    if check and docs is None:
+        raise UserError("--check goes with --docs")
+    if docs is not None:
+        from warmstart.report import gallery_markdown
 
+        if words:
+            raise UserError("--docs writes the page of all systems; leave the words out")
+        for path in [] if check else gallery_markdown.write(found, docs):
+            print(path)
+        gallery_markdown.check(found, docs)
+    elif html is not None:
+        from warmstart.disk import write_whole
+        from warmstart.report.gallery_html import page
 
-def _catalog_table(systems: list[System]) -> Table:
-    table = Table(box=None, padding=(0, 1), show_edge=False, expand=False)
-    for column, width in (("system", 14), ("what it does", 34), ("the paper claims", 16), ("our runs", 12)):
-        table.add_column(column, max_width=width, overflow="fold")
-    for system in systems:
-        what = f"{system.title}\n[dim]{system.idea or system.paper}[/dim]"
-        table.add_row(f"[bold]{system.slug}[/bold]\n[dim]{system.family}[/dim]", what, system.claim, system.verdict)
-    return table
+        print(write_whole(html, page(found)))
+    elif as_json:
+        print(json.dumps([gallery.as_json(one) for one in found], indent=2))
+    elif not found:
+        print(f"no system fits '{words}'; all of them: warmstart catalog")
+    else:
+        from warmstart.report.gallery_terminal import overview, results_of_search
+
+        console.print(results_of_search(found) if words else overview(found), highlight=False)
 
 
 @app.command()

@@ -59,8 +59,8 @@ class Form(BaseModel):
 
 
 class Init(BaseModel):
-    """A new model with random weights: a `transformers` model type, or the shape of an existing model, and any fields of
-    the configuration."""
+    """A new model with random weights: a `transformers` model type, or the shape of an existing model, and any fields
+    of the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     like: str = Field(
