@@ -25,7 +25,7 @@ STOP_WORDS = frozenset(
     systems than that the their them then there these they thing things this to use used using want was way ways we
     what when where which while who why will with without work works would you your""".split()  # noqa: SIM905
 )
-ENDINGS = ("ations", "ation", "ings", "ing", "ions", "ion", "ers", "er", "ies", "ied", "es", "ed", "ly", "s", "e")
+ENDINGS = ("ings", "ing", "ions", "ion", "ers", "er", "ies", "ied", "es", "ed", "ly", "s", "e")
 SYNONYM = 0.7  # of a word that means the same
 SIMILAR = 0.6  # of a word whose n-grams are all the same; below SIMILAR_FROM of them: nothing
 SIMILAR_FROM = 0.5
@@ -55,7 +55,7 @@ def search(query: str = "", among: Sequence[System] | None = None) -> list[Syste
     found = list(systems() if among is None else among)
     asked = _units(query)
     if not asked:
-        return found if not re.search(r"\w", query) else []
+        return [] if query.strip() else found
     fields = [_fields(system) for system in found]
     table = [[_found(unit, system) for system in fields] for unit in asked]
     weights = [_rarity(row) for row in table]

@@ -127,7 +127,7 @@ def _entry(one: Entry, checkout: Path) -> list[str]:
     lines = [f"### {system.slug}", "", f"**{table.plain(system.title)}.** {table.plain(system.idea)}", ""]
     paper = table.plain(one.paper_text)
     paper = f"[{paper}]({one.paper_link})" if one.paper_link else paper
-    arm = f" (`{one.own_arm}`)" if one.own_arm else ""
+    arm = f" ({_code(one.own_arm)})" if one.own_arm else ""
     measured = f": {table.plain(one.measured)}" if one.measured else ""
     setting = "; ".join(filter(None, [table.plain(one.claimed_where), paper]))
     lines += [
@@ -138,7 +138,7 @@ def _entry(one: Entry, checkout: Path) -> list[str]:
         "",
     ]
     if one.others:
-        others = ", ".join(f"`{name}` {verdict}" for name, verdict in one.others)
+        others = ", ".join(f"{_code(name)} {verdict}" for name, verdict in one.others)
         lines += [f"Beside it, against the same baseline: {others}.", ""]
     if one.results is not None:
         lines += [f"![{table.plain(description(one.results))}]({FIGURES}/{system.slug}.svg)", ""]
@@ -151,6 +151,11 @@ def _entry(one: Entry, checkout: Path) -> list[str]:
     if one.results is not None:
         lines += ["", "<details><summary>All arms</summary>", "", table.comparison_markdown(one.results), "</details>"]
     return lines
+
+
+def _code(name: str) -> str:
+    """A name as code, also inside of a table."""
+    return f"`{name.replace('`', '')}`".replace("|", "\\|")
 
 
 def _link(path: Path | None, checkout: Path) -> str:
