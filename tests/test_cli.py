@@ -271,7 +271,7 @@ def test_check_says_what_would_happen(recipe, study):
         assert fragment in result.stdout
     result = invoke("check", study)
     assert result.exit_code == 0, result.output
-    for fragment in ("arm scratch (baseline)", "1e+10 flops", "scales: smoke", "3 seeds"):
+    for fragment in ("arm scratch (baseline)", "1e+10 flops, about 3e+04 tokens", "scales: smoke", "3 seeds"):
         assert fragment in result.stdout
     assert "1 seed," in invoke("check", study, "--scale", "smoke").stdout
     assert invoke("check", recipe, "--scale", "smoke").exit_code == 2

@@ -253,6 +253,28 @@ def test_an_option_is_named_in_the_error_of_what_it_sets(model: str) -> None:
         read_study("rewarm", "smoke", given=Given(model, [{"type": "fils"}]))
 
 
+def test_given_things_replace_what_was_there_whole_and_set_lies_on_top(tmp_path: Path, model: str) -> None:
+    text = """
+title: t
+compare: {baseline: a, flops: 1e9}
+shared: {data: {source: {type: files, path: old.csv, column: body}}, tokenizer: {train: 300}}
+arms: {a: [{init: {like: gpt2, n_layer: 9}}], b: [{init: {like: gpt2}, train: {learning_rate: 1e-3}}]}
+yours:
+  model: {says: x, shape: [arms.*.0.init], tokenizer: [shared.tokenizer], set: {compare.flops: 2e9}}
+  data: {says: x, sources: [shared.data.source], set: {shared.data.length: 16}}
+"""
+    (tmp_path / "s.yaml").write_text(text)
+    study = read_study(tmp_path / "s.yaml", None, ["shared.data.length=32"], Given(model, ["new.csv"]))
+    for arm in study.arms.values():
+        init, data = arm[0].init, arm[0].data
+        assert init is not None
+        assert data is not None
+        assert (init.like, init.settings) == (model, {})
+        assert data.sources[0].model_dump(exclude_defaults=True) == {"path": "new.csv"}
+        assert data.length == 32
+    assert study.compare.flops == 2e9
+
+
 # ---- the pieces ------------------------------------------------------------------------------------------------------
 
 
