@@ -41,8 +41,8 @@ LEGEND = {
 OWN = (
     "MODEL is a model folder or hub id, DATA a file, a glob, or a data set’s hub id, WIDTH the width to grow to. "
     "Budget and learning rates stay those of the scale, which fit models of a million weights; for larger ones set "
-    "compare.flops (about 6 × weights × tokens) and the learning rates (shared.train.learning_rate, and those that arms "
-    "have of their own; a number, or probe). “warmstart check” with the same words says what would be done."
+    "compare.flops (about 6 × weights × tokens) and the learning rates (shared.train.learning_rate, and those that "
+    "arms have of their own; a number, or probe). “warmstart check” with the same words says what would be done."
 )
 
 
