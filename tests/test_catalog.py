@@ -8,6 +8,7 @@ import pytest
 
 from warmstart import catalog
 from warmstart.errors import RecipeError
+from warmstart.recipe_text import read_file
 
 STUDIES = {
     "weights/grow-a-lot": "title: Growing models\nidea: widen, train on\nclaim: {what: compute saved, value: 0.47}\n",
@@ -78,4 +79,4 @@ def test_the_packaged_systems_have_what_the_catalog_shows():
         assert system.claim["where"]
         assert system.claim["arm"] in system.arms, f"{system.slug}: claim.arm is the arm whose verdict counts"
         assert system.paper["title"]
-        assert system.yours, f"{system.slug}: say what of a user's own it takes"
+        assert "yours" in read_file(system.file).values, f"{system.slug}: say what of a user's own it takes, or `{{}}`"

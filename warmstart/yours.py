@@ -44,7 +44,7 @@ class YourModel(Form):
 
 
 class YourSizes(Form):
-    """Where the sizes of a grown model go."""
+    """Where the sizes of a larger model go: of one that is grown from the given one, or of a new one like it."""
 
     init: Paths = Field(default_factory=list, description="Paths of `init` that become new models of the grown shape.")
     surgery: Paths = Field(default_factory=list, description="Paths of a surgery's `to`.")
@@ -170,11 +170,11 @@ def _check_folder(model: str) -> None:
 
 def _of_sizes(yours: Yours, given: Given, name: str) -> Iterator[Setting]:
     if yours.to is None:
-        raise RecipeError(f"--to: the study '{name}' grows nothing{_takes(yours)}")
+        raise RecipeError(f"--to: the study '{name}' takes no sizes{_takes(yours)}")
     if given.model is None:
-        raise RecipeError("--to: says how far --model grows; give both")
+        raise RecipeError("--to: are sizes of a larger model like --model; give both")
     if not given.to:
-        raise RecipeError(f"--model {given.model}: the study '{name}' grows it; say how far, e.g. --to width=512")
+        raise RecipeError(f"--model {given.model}: the study '{name}' needs a larger size too, e.g. --to width=512")
     option = "--to " + " ".join(f"{key}={value}" for key, value in given.to.items())
     grown = {"like": given.model, **grown_fields(given.model, given.to)}
     yield from (Setting(option, path, grown, whole=True) for path in yours.to.init)

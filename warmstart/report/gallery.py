@@ -39,7 +39,7 @@ LEGEND = {
     NOT_RUN: "the study is there, its results at laptop scale are not",
 }
 OWN = (
-    "MODEL is a model folder or hub id, DATA a file, a glob, or a data set’s hub id, WIDTH the width to grow to. "
+    "MODEL is a model folder or hub id, DATA a file, a glob, or a data set’s hub id, WIDTH that of a larger model. "
     "Budget and learning rates stay those of the scale, which fit models of a million weights; for larger ones set "
     "compare.flops (about 6 × weights × tokens) and the learning rates (shared.train.learning_rate, and those that "
     "arms have of their own; a number, or probe). “warmstart check” with the same words says what would be done."
