@@ -34,6 +34,9 @@ QUESTIONS = {
     "remove padding": "unpadded-bert",
     "faster BERT training variable length": "unpadded-bert",
     "throughput of encoder": "unpadded-bert",
+    "distil from a small teacher": "salt",
+    "sparse pre-training": "spdf",
+    "combine two models at inference": "eft",
     # by name, with typing errors, by number
     "skilit": "skillit",
     "skillit-domain": "skillit-domains",
@@ -41,7 +44,7 @@ QUESTIONS = {
     "Re-Warming?": "rewarm",
     "2501.01956": "meco",
 }
-NOTHING = ["quantum", "speech recognition", "distillation", "protein folding", "???", "the of and with"]
+NOTHING = ["quantum", "speech recognition", "protein folding", "???", "the of and with"]
 
 
 @pytest.mark.parametrize(("question", "slug"), QUESTIONS.items())

@@ -66,9 +66,7 @@ OwnData = Annotated[
 ]
 OwnSizes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--to", metavar="KEY=VALUE", help="Sizes of a larger model, where the study needs them: width=512."
-    ),
+    typer.Option("--to", metavar="KEY=VALUE", help="Sizes of a larger model, where the study needs them: width=512."),
 ]
 Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or start again.")]
 EngineKind = Annotated[

@@ -23,7 +23,7 @@ rewarm re_warm warmup warm_restart restart raise_the_learning_rate
 learning_rate lr step_size schedule cosine decay anneal
 cooldown decay anneal annealing
 metadata url header provenance source domain_name website where_documents_come_from condition conditioning tag prefix
-mix mixture blend proportion weight weighting ratio sample sampling reweight doremi
+mix mixture blend proportion ratio sample sampling reweight mixture_weights domain_weights doremi
 curriculum order ordering easy_first skill schedule_of_data
 skill ability capability task
 select selection filter choose pick prune_data curate curation clean quality
