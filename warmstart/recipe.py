@@ -35,6 +35,7 @@ from warmstart.train.penalties import Penalty
 from warmstart.train.probe import Probe
 from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
+from warmstart.yours import Yours
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -58,10 +59,14 @@ class Form(BaseModel):
 
 
 class Init(BaseModel):
-    """A new model with random weights: a `transformers` model type and any fields of its configuration."""
+    """A new model with random weights: a `transformers` model type, or the shape of an existing model, and any fields
+    of the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    like: str = Field(description="A transformers model type: gpt2, llama, qwen3, bert, vit, ...")
+    like: str = Field(
+        description="A transformers model type (gpt2, llama, qwen3, bert, vit, ...), or a model folder or hub id whose "
+        "configuration is taken."
+    )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -393,6 +398,7 @@ class Claim(Form):
     what: str
     value: float | None = None
     where: str = ""
+    arm: str | None = Field(None, description="The arm that is the paper's method: its verdict is the study's.")
 
 
 class Compare(Form):
@@ -426,10 +432,18 @@ class Study(Form):
     shared: dict[str, Any] = Field(
         default_factory=dict, description="Fields that every stage has unless it says otherwise."
     )
-    sources: dict[str, list[Stage]] = Field(
-        default_factory=dict, description="Models that arms start `from`, made once per seed."
+    sources: dict[
+        str,
+        Annotated[
+            Annotated[list[Stage], Tag("list of stages")] | Annotated[str, Tag("model")],
+            Discriminator(lambda value: "model" if isinstance(value, str) else "list of stages"),
+        ],
+    ] = Field(
+        default_factory=dict,
+        description="Models that arms start `from`: made by stages, once per seed, or given as a folder or hub id.",
     )
     arms: Annotated[dict[str, list[Stage]], Field(min_length=1)]
+    yours: Yours | None = Field(None, description="Where a user's own model and data go (`--model`, `--data`).")
     scales: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Named overrides (smoke, demo, laptop, gpu): dotted paths or nested mappings.",
@@ -449,6 +463,9 @@ class Study(Form):
             text = f"found '{baseline}'{nearest(baseline, self.arms)}; must be one of the arms: {known}"
             raise Misfit([(("compare", "baseline"), text)])
         problems: list[tuple[tuple[str | int, ...], str]] = []
+        if self.claim is not None and self.claim.arm not in (None, *self.arms):
+            text = f"found '{self.claim.arm}'; must be one of the arms: {', '.join(self.arms)}"
+            problems.append((("claim", "arm"), text))
         for field in ("arms", "references"):
             for number, arm in enumerate(getattr(self.compare, field) or []):
                 if arm not in self.arms:
@@ -461,7 +478,7 @@ class Study(Form):
             if problems:
                 raise Misfit(problems)
             return self
-        for group, members in (("arms", self.arms), ("sources", self.sources)):
+        for group, members in (("arms", self.arms), ("sources", self.made_sources)):
             for name, stages in members.items():
                 if not stages:
                     problems.append(((group, name), "has no stages"))
@@ -515,17 +532,18 @@ class Study(Form):
     def _unmade(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Sources that cannot be made, or cannot be called by their names."""
         problems: list[tuple[tuple[str | int, ...], str]] = []
-        for name, stages in self.sources.items():
+        for name in self.sources:
             if name == OWN:
                 problems.append((("sources", name), f"'{OWN}' means a stage's own model; choose another name"))
             try:
-                self.needed(stages, (name,))
+                self.needed(self.made_sources.get(name, ()), (name,))
             except ValueError as error:
                 problems.append((("sources", name), str(error)))
         return problems
 
     def needed(self, stages: Iterable[Stage], above: tuple[str, ...] = ()) -> list[str]:
-        """The sources that stages name, and those that these need in turn: each after all that it needs.
+        """The sources that stages name and that have to be made, and those that these need in turn: each after all that
+        it needs.
 
         Args:
             above: the sources on the way down to these stages.
@@ -534,10 +552,11 @@ class Study(Form):
             ValueError: sources need each other in a circle.
         """
         found: dict[str, None] = {}
-        for name in (name for stage in stages for name in named_models(stage) if name in self.sources):
+        made = self.made_sources
+        for name in (name for stage in stages for name in named_models(stage) if name in made):
             if name in above:
                 raise ValueError(f"sources need each other in a circle: {' -> '.join((*above, name))}")
-            found |= dict.fromkeys([*self.needed(self.sources[name], (*above, name)), name])
+            found |= dict.fromkeys([*self.needed(made[name], (*above, name)), name])
         return list(found)
 
     def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
@@ -578,9 +597,19 @@ class Study(Form):
             return Recipe.model_construct(title=f"{self.title} · {arm}", seed=seed, stages=stages)
         return Recipe(title=f"{self.title} · {arm}", seed=seed, stages=self._budgeted(self.arms[arm]))
 
+    @property
+    def made_sources(self) -> dict[str, list[Stage]]:
+        """The sources that the study makes."""
+        return {name: stages for name, stages in self.sources.items() if not isinstance(stages, str)}
+
+    @property
+    def given_sources(self) -> dict[str, str]:
+        """The sources that are there already: folders and hub ids."""
+        return {name: model for name, model in self.sources.items() if isinstance(model, str)}
+
     def source_recipe(self, name: str, seed: int) -> Recipe:
         """The recipe that makes a source model at one seed."""
-        return Recipe(title=f"{self.title} · {name}", seed=seed, stages=self.sources[name])
+        return Recipe(title=f"{self.title} · {name}", seed=seed, stages=self.made_sources[name])
 
     def _total_flops(self, arm: str) -> float | None:
         budgets = [stage.budget for stage in self.recipe(arm, 0).stages]

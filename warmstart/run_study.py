@@ -125,18 +125,21 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
         for name in study.needed(stage for arm in arms for stage in study.arms[arm]):
             recipe = study.source_recipe(name, seed)
             folder = out / "sources" / name / f"seed-{seed}"
-            tasks.append(_task("sources", name, seed, recipe, folder, made))
+            tasks.append(_task("sources", name, seed, recipe, folder, made, study.given_sources))
             made[name] = folder / "stages" / recipe.stage_name(len(recipe.stages) - 1)
         for arm in arms:
             recipe = study.recipe(arm, seed)
-            tasks.append(_task("arms", arm, seed, recipe, out / "arms" / arm / f"seed-{seed}", made))
+            folder = out / "arms" / arm / f"seed-{seed}"
+            tasks.append(_task("arms", arm, seed, recipe, folder, made, study.given_sources))
     return sorted(tasks, key=lambda task: (task.group != "sources", task.seed))
 
 
-def _task(group: str, name: str, seed: int, recipe: Recipe, folder: Path, made: dict[str, Path]) -> Task:
+def _task(
+    group: str, name: str, seed: int, recipe: Recipe, folder: Path, made: dict[str, Path], given: dict[str, str]
+) -> Task:
     """A run that waits for the sources that it names, with their folders in the place of their names."""
     needs = dict.fromkeys(made[name] for stage in recipe.stages for name in named_models(stage) if name in made)
-    models = {source: str((stage / "model").resolve()) for source, stage in made.items()}
+    models = given | {source: str((stage / "model").resolve()) for source, stage in made.items()}
     recipe = recipe.model_copy(update={"stages": [located(stage, models) for stage in recipe.stages]})
     return Task(group, name, seed, recipe, folder, list(needs))
 
@@ -357,6 +360,7 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
         "paper": study.paper.model_dump(mode="json") if study.paper else None,
         "claim": study.claim.model_dump(mode="json") if study.claim else None,
         "sources": sources,
+        "given": _given(study, list(arms)),
         "arms": arms,
         "data": last["data"],
         "recipe": resolved(study),
@@ -368,6 +372,12 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
 def _stages(task: Task) -> list[dict[str, Any]]:
     names = [task.recipe.stage_name(n) for n in range(len(task.recipe.stages))]
     return [json.loads((task.folder / "stages" / n / "stage.json").read_text(encoding="utf-8")) for n in names]
+
+
+def _given(study: Study, arms: list[str]) -> dict[str, str]:
+    """The sources that arms started from and that the study did not make."""
+    started = {name for arm in arms for stage in study.arms[arm] for name in named_models(stage)}
+    return {name: model for name, model in study.given_sources.items() if name in started}
 
 
 def _totals(members: list[list[dict[str, Any]]]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from warmstart.evaluate.curves import forgetting
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
 from warmstart.report.lineage import lineage_sentences, lineage_svg
-from warmstart.report.results import Effect, Lineage, Results
+from warmstart.report.results import Lineage, Results
 from warmstart.train.metrics import read_metrics
 
 CHIPS = {"holds": ("holds", "✓"), "does not hold": ("fails", "✕"), "unclear": ("unclear", "?")}
@@ -81,7 +81,6 @@ def _study_header(results: Results) -> str:
 
 def _verdicts(results: Results) -> str:
     """The paper's claim on one side, the verdict on every arm on the other: no arm is picked out."""
-    decimals = numbers.metric_decimals([v for arm in results.arms.values() for v in arm.final])
     effects = results.effects
     counts = {word: sum(e.verdict == word for e in effects.values()) for word in CHIPS}
     parts = [f"{word} in {count}" for word, count in counts.items() if count]
@@ -89,7 +88,7 @@ def _verdicts(results: Results) -> str:
     summary = f"{', '.join(parts).capitalize()} of {arms}" if effects else "Nothing to compare"
     rows = "".join(
         f"<li>{chip(effect.verdict)}<b>{escape(name)}</b>"
-        f"<span>{escape(_effect_sentence(effect, results, decimals))}</span></li>"
+        f"<span>{escape(table.effect_words(effect, results))}</span></li>"
         for name, effect in effects.items()
     )
     at = " at equal training FLOPs" if results.trained else ", without training"
@@ -129,7 +128,7 @@ def _claim_card(results: Results) -> str:
         converted = f'<p class="setting">a speed-up; as a saving that is {numbers.percent(share, 1)}</p>'
     paper = ""
     if results.paper is not None:
-        text = escape(table.paper_text(results))
+        text = escape(table.paper_text(results.paper))
         link = results.paper.url or (
             f"https://arxiv.org/abs/{quote(results.paper.arxiv)}" if results.paper.arxiv else ""
         )
@@ -142,18 +141,6 @@ def _claim_card(results: Results) -> str:
         f'<div class="card claim"><h3>What the paper says</h3>{big}<p class="what">{escape(results.claim.what)}</p>'
         f"{converted}{where}{paper}</div>"
     )
-
-
-def _effect_sentence(effect: Effect, results: Results, decimals: int) -> str:
-    if not results.trained:
-        return f"{results.metric} {table.difference(effect, decimals)}"
-    saved = table.saving(effect.saving)
-    change = table.difference(effect, decimals)
-    if effect.saving.mean is None:
-        saved = "never reached the baseline’s end" if saved.startswith("never") else f"{saved} baseline ends"
-    else:
-        saved = f"saving {saved}"
-    return f"{saved} · {results.metric} {change}"
 
 
 def chip(verdict: str) -> str:

@@ -182,6 +182,7 @@ class Claim(Form):
     what: str
     value: float | None = None
     where: str = ""
+    arm: str | None = Field(None, exclude_if=lambda found: found is None, description="The paper's own method.")
 
 
 class DataFacts(Form):
@@ -214,6 +215,11 @@ class Results(Form):
     paper: Paper | None = None
     claim: Claim | None = None
     sources: dict[str, SourceModel] = Field(default_factory=dict)
+    given: dict[str, str] = Field(
+        default_factory=dict,
+        exclude_if=lambda found: not found,
+        description="Sources that were there before the study: model folders and hub ids.",
+    )
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     effects: dict[str, Effect] = Field(default_factory=dict)
     data: DataFacts = DataFacts()
@@ -284,7 +290,11 @@ class Results(Form):
     @property
     def remarks(self) -> list[str]:
         """What a reader should know before believing the effects; one sentence each."""
-        return verdict.remarks(self.model_dump(mode="json", by_alias=True))
+        found = verdict.remarks(self.model_dump(mode="json", by_alias=True))
+        if self.given and not any(sum(arm.reused_flops) for arm in self.arms.values()):
+            names = ", ".join(f"'{model}'" for model in dict.fromkeys(self.given.values()))
+            found.append(f"What the given model {names} cost to make is not known: 'with source' leaves it out.")
+        return found
 
     def text(self) -> str:
         """The file's content: JSON, short lists of numbers on one line, so that a diff can be read."""
