@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from warmstart.errors import ModelError
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives import Batch, Row
-from warmstart.objectives.masked import Masked, _document_mask
+from warmstart.objectives.bidirectional import document_mask
+from warmstart.objectives.masked import Masked
 from warmstart.objectives.words import Words
 
 TEXT = "def reader(self):\n    return self.read_all(chunk=1024) + other\n"
@@ -146,7 +147,7 @@ def test_documents_and_padding_are_told_only_where_there_are_some(tokenizer: Any
     shared = collated(rows, tokenizer)[0]
     assert torch.equal(shared["documents"][0], torch.arange(128) // 32)
     assert "attention_mask" not in shared
-    mask = _document_mask(shared["documents"])
+    mask = document_mask(shared["documents"])
     assert mask.shape == (2, 1, 128, 128)
     assert mask.dtype == torch.float32
     same = torch.arange(128)[:, None] // 32 == torch.arange(128)[None] // 32
