@@ -50,6 +50,8 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("mix", "rate-matched"): {"rates": {"web": 0.8, "a": 0.2}, "replace": ["web"], "by": "b"},
     ("mix", "skill-it"): {"graph": {"a": {"a": 1.0, "b": 0.5}, "b": {"b": 1.0}}},
     ("sources", "corpus"): {"name": "brown"},
+    ("evaluate", "probe"): {"task": "x", "source": "python-stdlib"},
+    ("evaluate", "fine-tune"): {"task": "x", "source": "python-stdlib"},
     ("sources", "union"): {"members": [{"type": "files", "path": "a.txt"}, "python-stdlib"]},
 }
 TWO_SOURCES = {"up-sample", "replay", "rate-matched", "skill-it"}  # with the settings above
