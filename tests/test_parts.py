@@ -30,6 +30,7 @@ MODEL = Path(tempfile.gettempdir()) / f"warmstart-test-parts-{os.getpid()}"  # a
 # Parts that cannot be made without settings, with settings that make them.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
+    ("objectives", "clustered-token-detection"): {"clusters": 8},
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},
@@ -52,6 +53,8 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("sources", "corpus"): {"name": "brown"},
     ("decode", "emulated"): {"base": "large", "reference": "small"},
     ("decode", "product"): {"models": ["large", "stage"]},
+    ("evaluate", "probe"): {"task": "x", "source": "python-stdlib"},
+    ("evaluate", "fine-tune"): {"task": "x", "source": "python-stdlib"},
     ("sources", "union"): {"members": [{"type": "files", "path": "a.txt"}, "python-stdlib"]},
 }
 TWO_SOURCES = {"up-sample", "replay", "rate-matched", "skill-it"}  # with the settings above

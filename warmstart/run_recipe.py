@@ -20,6 +20,7 @@ from typing import Any
 
 from accelerate import PartialState
 from rich.console import Console
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -217,7 +218,7 @@ def _run_stage(
         before=previous.parent / "state" if previous is not None and str(previous) == start else None,
         accept_changed_data=accept_changed_data,
     )
-    reporter.event("note", text=what_moves(model))
+    reporter.event("note", text=what_moves(model, training.extra))
     values = training.run()
     if not processes.is_main_process:
         return
@@ -360,11 +361,15 @@ def _check_length(model: PreTrainedModel, stage: Stage) -> None:
             raise ModelError(f"{where}.length {data.length} is more than the model's {limit} positions; lower it")
 
 
-def what_moves(model: PreTrainedModel) -> str:
-    """How many and which weights train, and what is frozen."""
+def what_moves(model: PreTrainedModel, extra: nn.Module | None = None) -> str:
+    """How many and which weights train, and what is frozen; those of the objective's own modules apart."""
     moving = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     frozen = {name: p.numel() for name, p in model.named_parameters() if not p.requires_grad}
     line = f"{sum(moving.values()):,} weights train in {len(moving)} tensors"
+    known = {id(p) for p in model.parameters()}
+    own = [p.numel() for p in extra.parameters() if id(p) not in known] if extra is not None else []
+    if own:
+        line += f", and {sum(own):,} of the objective's own in {len(own)}, which are not exported"
     if not frozen:
         return line + "; nothing is frozen"
     shown = ", ".join(list(frozen)[:3]) + (", ..." if len(frozen) > 3 else "")

@@ -119,7 +119,8 @@ class Training:
             use_varlen(self.model)
         self.objective = stage.objective
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
-            self.extra = self.objective.start(self.model)
+            rows: Any = torch.utils.data.ConcatDataset(data.train)  # type: ignore[arg-type]  # a lazy sequence of blocks
+            self.extra = self.objective.start(self.model, tokenizer, rows)
         if self.extra is not None:
             self.extra.to(self.device)
         self.settings.trainable.prepare(self.model, derive_seed(seed, "stage", self.number, "trainable"))
@@ -263,6 +264,7 @@ class Training:
                 scale = weight * self.processes.num_processes
                 (loss.total if scale == 1 else loss.total * scale).backward()
             losses.append((weight, loss))
+        self._share_extra_gradients()
         if len(losses) == 1 and self.processes.num_processes == 1:
             loss = losses[0][1]
             return Loss(loss.total.detach(), loss.targets, loss.parts, loss.per_row)
@@ -565,6 +567,17 @@ class Training:
         unused = self.settings.trainable.name != "all"
         devices = [self.device.index] if self.device.type == "cuda" else None
         return torch.nn.parallel.DistributedDataParallel(self.model, devices, find_unused_parameters=unused)
+
+    def _share_extra_gradients(self) -> None:
+        """The mean over all processes of the gradients of the objective's own modules, as the wrapped model has it; what
+        they share with the model has it already."""
+        if self.processes.num_processes == 1 or self.extra is None:
+            return
+        models = {id(parameter) for parameter in self.model.parameters()}
+        for parameter in self.extra.parameters():
+            if id(parameter) not in models and parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.processes.num_processes
 
     def _no_sync(self) -> Any:
         return self.forward.no_sync() if self.processes.num_processes > 1 else contextlib.nullcontext()
