@@ -190,6 +190,7 @@ def _run_stage(
         )
         del grown
     chain = chain_of(recipe.stages, number)
+    follows = previous if previous is not None and str(previous) == start else None
     settled = settle(
         stage,
         lambda known: Trials(model, tokenizer, known, data, seed=recipe.seed, number=number),
@@ -211,9 +212,9 @@ def _run_stage(
         reporter=reporter,
         also=also,
         chain=chain,
-        spent=settled.flops,
+        spent=settled.flops + (_finish_flops(follows) if follows is not None else 0.0),
         earlier=_earlier_state(stage, start),
-        before=previous.parent / "state" if previous is not None and str(previous) == start else None,
+        before=follows.parent / "state" if follows is not None else None,
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model))
@@ -264,6 +265,11 @@ def _run_stage(
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+
+
+def _finish_flops(model: Path) -> float:
+    """What the stage that left this model computed for those after it."""
+    return float(json.loads((model.parent / "stage.json").read_text(encoding="utf-8")).get("finish_flops", 0.0))
 
 
 def _earlier_state(stage: Stage, start: str | None) -> Path | None:
