@@ -52,7 +52,7 @@ class Reservoir:
         """Shows rows to the memory, one after another.
 
         Raises:
-            DataError: a row is not made of arrays, or of others than the rows kept.
+            DataError: a row is not made of arrays, or of arrays of another size than the rows kept.
         """
         for row in rows:
             self._check(row)
@@ -80,9 +80,12 @@ class Reservoir:
         return len(self.rows[0]["tokens"]) if self.rows and "tokens" in self.rows[0] else None
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All rows, each column as one tensor `(rows, ...)`."""
-        columns = sorted(self.rows[0]) if self.rows else []
-        return {column: torch.from_numpy(np.stack([row[column] for row in self.rows])) for column in columns}
+        """All rows, each column as one tensor `(rows, ...)`; zeros where a row lacks a column that others have."""
+        examples = {column: array for row in self.rows for column, array in row.items()}
+        return {
+            column: torch.from_numpy(np.stack([row.get(column, np.zeros_like(example)) for row in self.rows]))
+            for column, example in sorted(examples.items())
+        }
 
     def load(self, tensors: dict[str, torch.Tensor], offered: int) -> None:
         """The memory as it was saved."""
@@ -96,10 +99,11 @@ class Reservoir:
         for column, value in row.items():
             if not isinstance(value, np.ndarray):
                 raise DataError(f"a memory keeps rows of arrays; the column '{column}' is {type(value).__name__}")
-        if self.rows:
-            kept, found = ({column: array.shape for column, array in r.items()} for r in (self.rows[0], row))
-            if kept != found:
-                raise DataError(f"a memory keeps rows of one form: it has {_shown(kept)}, offered was {_shown(found)}")
+            if self.rows and value.shape != self.rows[0].get(column, value).shape:
+                raise DataError(
+                    f"a memory keeps rows of one form: '{column}' has the shape {self.rows[0][column].shape} in it, "
+                    f"{value.shape} in the row offered"
+                )
 
 
 def _small(row: Row) -> Row:
@@ -112,10 +116,6 @@ def _large(row: Row) -> Row:
 
 def _identity(row: Row) -> bytes:
     return b"".join(_large(row)[column].tobytes() for column in sorted(row))
-
-
-def _shown(shapes: dict[str, Sequence[int]]) -> str:
-    return ", ".join(f"{column} {tuple(shape)}" for column, shape in shapes.items())
 
 
 def vocabulary_of(tokenizer: Any) -> str:

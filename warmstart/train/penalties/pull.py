@@ -39,7 +39,7 @@ def quadratic_pull(
         for name, weight in weights.items()
         if name in importance
     ]
-    return torch.stack([pull.float() for pull in pulls]).sum() if pulls else torch.zeros(())
+    return sum(pulls, start=torch.zeros(()))
 
 
 def snapshot(weights: Mapping[str, torch.Tensor]) -> Tensors:
