@@ -30,6 +30,8 @@ MODEL = Path(tempfile.gettempdir()) / f"warmstart-test-parts-{os.getpid()}"  # a
 # Parts that cannot be made without settings, with settings that make them.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
+    ("evaluate", "api-calls"): {"modules": {"validation": ["os"]}},
+    ("evaluate", "stream"): {"sets": ["a", "b"]},
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},

@@ -215,7 +215,7 @@ class Training(Form):
 
 
 # The first words of metrics' names that are taken: no further held-out set may be called so.
-RESERVED = ("validation", "mix")
+RESERVED = ("validation", "mix", "stream")
 
 
 class Evaluation(Form):
@@ -392,6 +392,9 @@ class Compare(Form):
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
+    beside: list[str] = Field(
+        default_factory=list, description="Further metrics whose final values the results keep beside the compared one."
+    )
 
 
 class Study(Form):

@@ -103,7 +103,10 @@ def run(
             if not (folder / "stage.json").is_file():
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
-                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data, engine)
+                history = _history(result.stages)
+                _run_stage(
+                    recipe, number, folder, previous, history, lineage, text, reporter, accept_changed_data, engine
+                )
                 if processes.is_main_process:
                     lineage.save(out / "lineage.json")
                     _finish_stage(folder)
@@ -143,6 +146,7 @@ def _run_stage(
     number: int,
     folder: Path,
     previous: Path | None,
+    history: list[dict[str, float]],
     lineage: Lineage,
     text: str,
     reporter: Reporter,
@@ -215,6 +219,7 @@ def _run_stage(
         spent=settled.flops + (_finish_flops(follows) if follows is not None else 0.0),
         earlier=_earlier_state(stage, start),
         before=follows.parent / "state" if follows is not None else None,
+        history=history,
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model))
@@ -245,6 +250,7 @@ def _run_stage(
         "parameters": model.num_parameters(),
         "weights": end_id,
         "reused_flops": lineage.cost(start_id),
+        "first": training.first_values,
         "final": values,
         "precision": training.precision,
         "device": training.device.type,
@@ -265,6 +271,11 @@ def _run_stage(
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+
+
+def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """What was measured before the first step and at the end of each finished stage."""
+    return [stages[0].get("first", {}), *(stage["final"] for stage in stages)] if stages else []
 
 
 def _finish_flops(model: Path) -> float:

@@ -29,7 +29,7 @@ from rich.table import Table
 from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
-from warmstart.recipe import Recipe, Stage, Study, Tokenizer
+from warmstart.recipe import Compare, Recipe, Stage, Study, Tokenizer
 from warmstart.recipe_file import resolved
 from warmstart.train.metrics import read_metrics
 from warmstart.train.progress import Reporter
@@ -348,7 +348,7 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
     groups: dict[str, dict[str, list[Task]]] = {"sources": {}, "arms": {}}
     for task in sorted(tasks, key=lambda task: task.seed):
         groups[task.group].setdefault(task.name, []).append(task)
-    arms = {name: _arm(members, study.compare.metric) for name, members in groups["arms"].items()}
+    arms = {name: _arm(members, study.compare) for name, members in groups["arms"].items()}
     sources = {name: _totals([_stages(t) for t in members]) for name, members in groups["sources"].items()}
     last = _stages(groups["arms"][study.compare.baseline][0])[-1]
     record = {
@@ -392,9 +392,13 @@ def _totals(members: list[list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def _arm(members: list[Task], metric: str) -> dict[str, Any]:
+def _arm(members: list[Task], compare: Compare) -> dict[str, Any]:
     stages = [_stages(task) for task in members]
-    curves = [_curve(task, metric) for task in members]
+    curves = [_curve(task, compare.metric) for task in members]
+    for name in compare.beside:
+        if name not in stages[0][-1]["final"]:
+            known = ", ".join(stages[0][-1]["final"])
+            raise UserError(f"compare.beside: '{name}' is not measured{nearest(name, stages[0][-1]['final'])}; {known}")
     further = members[0].recipe.stages[-1].evaluate.also
     lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
     return _totals(stages) | {
@@ -402,6 +406,7 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
         "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],
         "final": [curve["values"][-1] for curve in curves],
         "curve": _by_seed(curves),
+        "measured": {name: [s[-1]["final"][name] for s in stages] for name in compare.beside},
         "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},
         "lineage": lineage,
     }

@@ -54,7 +54,7 @@ def render_study(results: Results, out: Path | str) -> Path:
             "<main>",
             section("Claim and verdict", _verdicts(results), "verdict"),
             section("Learning curves", _curves(results) if results.trained else "", "learning"),
-            section("What the rows hold", _measured(results), "rows"),
+            section("Measured beside it" if results.trained else "What the rows hold", _measured(results), "rows"),
             section("What it did to other held-out data", _further(results), "further"),
             section("What it saved", _savings(results), "savings"),
             section("The numbers", _comparison(results), "numbers"),
@@ -212,7 +212,7 @@ def _further(results: Results) -> str:
 
 
 def _measured(results: Results) -> str:
-    """Everything that a study without training measured: one row per metric, one column per arm."""
+    """Other metrics at the end; of a study without training everything: one row per metric, one column per arm."""
     names = list(dict.fromkeys(name for arm in results.arms.values() for name in arm.measured))
     if not names:
         return ""

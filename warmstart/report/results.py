@@ -117,7 +117,8 @@ class Arm(Form):
     final: list[Measured]
     curve: Curve
     measured: dict[str, list[Measured]] = Field(
-        default_factory=dict, description="Everything else that was measured of the rows, in a study without training."
+        default_factory=dict,
+        description="Final values of other metrics (`compare.beside`; without training: all of them).",
     )
     reused_flops: list[Amount] = Field(
         default_factory=list, description="What the models it started from cost to make; empty: nothing."

@@ -77,6 +77,8 @@ class Training:
             its budget, but its schedule begins after.
         earlier: the folder with the saved states of the training that is carried on, or whose moments are loaded.
         before: the folder with the saved states of the stage before, whose penalties may have left something.
+        history: what was measured before the run's first step and at the end of each stage before; empty: this is the
+            first.
         accept_changed_data: go on although the data are not those that the saved state was trained on.
     """
 
@@ -96,6 +98,7 @@ class Training:
         chain: Chain | None = None,
         earlier: Path | None = None,
         before: Path | None = None,
+        history: list[dict[str, float]] | None = None,
         spent: float = 0.0,
         accept_changed_data: bool = False,
     ) -> None:
@@ -104,7 +107,7 @@ class Training:
             chain_of([stage.model_copy(update={"carry_on": False})], 0), first=number
         )
         self.earlier, self.stage_before = earlier, before
-        self.also = also or {}
+        self.also, self.history = also or {}, history or []
         self.stage, self.settings, self.budget = stage, stage.train, stage.budget
         self.tokenizer, self.data, self.seed, self.number, self.folder = tokenizer, data, seed, self.chain.first, folder
         self.reporter = reporter or Reporter()
@@ -400,8 +403,9 @@ class Training:
             self.also,
             self._start,
             self.extra,
+            history=self.history or ([self.first_values] if self.first_values else []),
         )
-        values: dict[str, float] = {}
+        values = subject.values
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
         if observe:
