@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ from warmstart.evaluate.held_out import evaluation_mode
 if TYPE_CHECKING:
     from warmstart.data.prepare import Prepared
 
+_known: WeakKeyDictionary[Blocks, dict[Any, list[Target]]] = WeakKeyDictionary()
+"""What was found in blocks: they are the same at every evaluation of a training."""
 LINE_END = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")  # where Python's lines end; `splitlines` knows more ends
 
 
@@ -103,8 +106,7 @@ def targets_of(blocks: Blocks, tokenizer: Any, modules: Sequence[str], limit: in
     """The tokens of API names in the first `limit` blocks."""
     found: list[Target] = []
     names = 0
-    for places in _documents(blocks, tokenizer, limit):
-        ids = [int(blocks[block]["tokens"][place]) for block, place in places]
+    for places, ids in _documents(blocks, tokenizer, limit):
         text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         again = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if again["input_ids"] != ids:
@@ -119,19 +121,21 @@ def targets_of(blocks: Blocks, tokenizer: Any, modules: Sequence[str], limit: in
     return found
 
 
-def _documents(blocks: Blocks, tokenizer: Any, limit: int) -> Iterator[list[tuple[int, int]]]:
-    """Each whole document of the first blocks as (block, place) of its tokens, special ones left aside."""
+def _documents(blocks: Blocks, tokenizer: Any, limit: int) -> Iterator[tuple[list[tuple[int, int]], list[int]]]:
+    """Each whole document of the first blocks: (block, place) of its tokens, and the tokens, without special ones."""
     special = set(tokenizer.all_special_ids)
     places: list[tuple[int, int]] = []
+    ids: list[int] = []
     for number in range(min(limit, len(blocks))):
         row = blocks[number]
+        tokens = row["tokens"].tolist()
         for place in np.flatnonzero(row["documents"] >= 0).tolist():
-            token = int(row["tokens"][place])
-            if token == tokenizer.eos_token_id:
-                yield places
-                places = []
-            elif token not in special:
+            if tokens[place] == tokenizer.eos_token_id:
+                yield places, ids
+                places, ids = [], []
+            elif tokens[place] not in special:
                 places.append((number, place))
+                ids.append(tokens[place])
 
 
 def guesses(model: nn.Module, rows: Sequence[dict[str, np.ndarray]], precision: str) -> torch.Tensor:
@@ -145,7 +149,7 @@ def guesses(model: nn.Module, rows: Sequence[dict[str, np.ndarray]], precision: 
 
 
 class ApiCalls(Evaluator):
-    """`<set>/api_accuracy`: share of the tokens of API names that are guessed right; `<set>/api_names`: of the names."""
+    """`<set>/api_accuracy`: share of the tokens of API names that are guessed right; `<set>/api_names`: of names."""
 
     type: Literal["api-calls"] = "api-calls"
     modules: Annotated[dict[str, list[str]], Field(min_length=1)] = Field(
@@ -175,7 +179,11 @@ class ApiCalls(Evaluator):
                 if not len(blocks):
                     continue
                 limit = max(1, self.tokens // blocks.length // len(data.validation))
-                targets = targets_of(blocks, subject.tokenizer, modules, limit)
+                known = _known.setdefault(blocks, {})
+                key = (*modules, limit)
+                if key not in known:
+                    known[key] = targets_of(blocks, subject.tokenizer, modules, limit)
+                targets = known[key]
                 needed = sorted({target.block for target in targets})
                 best: dict[int, torch.Tensor] = {}
                 for start in range(0, len(needed), self.batch_size):

@@ -8,8 +8,8 @@ written out), so that every text says where the names in it come from. `change` 
     changed  in the new release, under a known name with another text
 
 What stands in both releases with the same text is in `old` alone. Tests, and files that Python 3 cannot read, are left
-out. The libraries are small enough to be read whole, far from each other (graphs, input and output, arrays, networks,
-quantum circuits), freely licensed, and refer to their own modules by name (`nx.`, `trio.`, `cirq.`, `ops.`).
+out. The libraries are small enough to be read whole, far from each other (graphs, input and output, SQL, networks,
+quantum circuits), freely licensed, and refer to their own modules by name (`nx.`, `trio.`, `exp.`, `ops.`, `cirq.`).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ LIBRARIES: dict[str, tuple[Release, Release]] = {
         Release("trio", "0.9.0", 2018, "65cf596eccad597f46fce1d53220e5aca9a143e52cc99e11f33e429b0c4de33f"),
         Release("trio", "0.25.1", 2024, "e42617ba091e7b2e50c899052e83a3c403101841de925187f61e7b7eaebdf3fb"),
     ),
-    "xarray": (
-        Release("xarray", "0.10.9", 2018, "6035ef1520416e8aaf051c9de1a2eadb469fecef790f0cd0982c246af91f4009"),
-        Release("xarray", "2024.5.0", 2024, "7ddedfe2294a0ab00f02d0fbdcb9c6300ec589f3cf436a9c7b7b577a12cd9bcf"),
+    "sqlglot": (
+        Release("sqlglot", "10.0.8", 2022, "cb47aa8b4eb7d8fc5edad9ad1a2a2c78f5ad9846b6a5abfe0b92712f38dceb9a"),
+        Release("sqlglot", "25.0.3", 2024, "810dedc451e2d4e947effe50eeb6a5e85a6f624053086bb77d0228a45b78e0b7"),
     ),
     "keras": (
         Release("keras", "2.1.6", 2018, "a7abff3e87b6706764fbbd0521ba8f54c48f0720fd0495860cd3d2fd67899d48"),
@@ -151,9 +151,9 @@ def _row(found: Definition, library: str, release: Release, change: str) -> Row:
 CORPUS = Corpus(
     name="python-apis",
     title="Functions and classes of five Python libraries, in an old and a new release each",
-    licence="BSD-3-Clause (networkx), MIT or Apache-2.0 (trio), MIT (keras 2), Apache-2.0 (xarray, keras 3, cirq)",
-    megabytes=21.26,
-    rows=10_174,
+    licence="BSD-3-Clause (networkx), MIT or Apache-2.0 (trio), MIT (sqlglot, keras 2), Apache-2.0 (keras 3, cirq)",
+    megabytes=19.35,
+    rows=10_394,
     read=read,
     packages=tuple(
         Package("pypi", release.package, release.version, (f"{library}/*.py",), release.sha256, into=place(release))
