@@ -31,6 +31,8 @@ MODEL = Path(tempfile.gettempdir()) / f"warmstart-test-parts-{os.getpid()}"  # a
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
     ("objectives", "clustered-token-detection"): {"clusters": 8},
+    ("evaluate", "api-calls"): {"modules": {"validation": ["os"]}},
+    ("evaluate", "stream"): {"sets": ["a", "b"]},
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},

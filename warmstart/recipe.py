@@ -212,13 +212,17 @@ class Training(Form):
     def _divides(self) -> Training:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        once = [penalty.name for penalty in self.penalties if penalty.once]
+        for name in once:
+            if once.count(name) > 1:
+                raise ValueError(f"penalties: '{name}' stands there {once.count(name)} times; it may stand only once")
         if self.compile and self.layout != "padded":
             raise ValueError(f"compile needs steps of one shape; layout '{self.layout}' has none: use 'padded'")
         return self
 
 
 # The first words of metrics' names that are taken: no further held-out set may be called so.
-RESERVED = ("validation", "mix")
+RESERVED = ("validation", "mix", "stream")
 
 
 class Evaluation(Form):

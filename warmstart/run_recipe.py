@@ -105,7 +105,10 @@ def run(
             if not (folder / "stage.json").is_file():
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
-                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data, engine)
+                history = _history(result.stages)
+                _run_stage(
+                    recipe, number, folder, previous, history, lineage, text, reporter, accept_changed_data, engine
+                )
                 if processes.is_main_process:
                     lineage.save(out / "lineage.json")
                     _finish_stage(folder)
@@ -145,6 +148,7 @@ def _run_stage(
     number: int,
     folder: Path,
     previous: Path | None,
+    history: list[dict[str, float]],
     lineage: Lineage,
     text: str,
     reporter: Reporter,
@@ -192,6 +196,7 @@ def _run_stage(
         )
         del grown
     chain = chain_of(recipe.stages, number)
+    follows = previous if previous is not None and str(previous) == start else None
     settled = settle(
         stage,
         lambda known: Trials(model, tokenizer, known, data, seed=recipe.seed, number=number),
@@ -213,9 +218,10 @@ def _run_stage(
         reporter=reporter,
         also=also,
         chain=chain,
-        spent=settled.flops,
+        spent=settled.flops + (_finish_flops(follows) if follows is not None else 0.0),
         earlier=_earlier_state(stage, start),
-        before=previous.parent / "state" if previous is not None and str(previous) == start else None,
+        before=follows.parent / "state" if follows is not None else None,
+        history=history,
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model, training.extra))
@@ -246,6 +252,7 @@ def _run_stage(
         "parameters": model.num_parameters(),
         "weights": end_id,
         "reused_flops": _reused_flops(stage, start_id, lineage),
+        "first": training.first_values,
         "final": values,
         "precision": training.precision,
         "device": training.device.type,
@@ -266,6 +273,16 @@ def _run_stage(
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card)
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+
+
+def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """What was measured before the first step and at the end of each finished stage."""
+    return [stages[0].get("first", {}), *(stage["final"] for stage in stages)] if stages else []
+
+
+def _finish_flops(model: Path) -> float:
+    """What the stage that left this model computed for those after it."""
+    return float(json.loads((model.parent / "stage.json").read_text(encoding="utf-8")).get("finish_flops", 0.0))
 
 
 def _earlier_state(stage: Stage, start: str | None) -> Path | None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from corpora import GivenRows
-from examples import run_example
 from tiny_encoders import encoder, tokenizer
 
+from examples import run_example
 from warmstart.errors import DataError, ModelError
 from warmstart.evaluate import Evaluator, Subject
 from warmstart.evaluate.fine_tune import FineTune, batches, warm_up_and_fall
@@ -175,7 +175,9 @@ def subject_of(model: Any) -> Subject:
     return Subject(model, tokenizer(), RandomTokenDetection(), None, 3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("part", [probe(), FineTune(task="t", label="about", length=32, source=GivenRows(given=texts()), steps=4)])
+@pytest.mark.parametrize(
+    "part", [probe(), FineTune(task="t", label="about", length=32, source=GivenRows(given=texts()), steps=4)]
+)
 def test_an_evaluation_changes_nothing(part: Evaluator) -> None:
     model = encoder(hidden_dropout_prob=0.1)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -65,7 +65,9 @@ class Labelled(Evaluator):
     rewrite: list[Rewrite] = Field(default_factory=list, description="What is made of the rows first.")
     label: str = Field("label", description="The column with the label.")
     by: str = Field("id", description="Rows with the same value of this column are on the same side.")
-    test: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="Share of the rows that accuracy is measured on.")
+    test: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.3, description="Share of the rows that accuracy is measured on."
+    )
     rows: Annotated[int, Field(ge=2)] = Field(2000, description="At most so many rows, both sides together.")
     length: Annotated[int, Field(ge=2)] = Field(128, description="Tokens of a text that are read.")
 
@@ -92,7 +94,9 @@ class Labelled(Evaluator):
             sides[side].append(Example(text, labels, words))
         for side, found in sides.items():
             if not found:
-                raise DataError(f"{self._where}: no labelled row is on the {side} side; change 'test', or give more rows")
+                raise DataError(
+                    f"{self._where}: no labelled row is on the {side} side; change 'test', or give more rows"
+                )
         classes = sorted({label for example in sides["train"] for label in example.labels})
         if len(classes) < 2:
             raise DataError(f"{self._where}: the column '{self.label}' has only one label, '{classes[0]}'")
@@ -125,7 +129,9 @@ class Labelled(Evaluator):
     def _rewritten(self, columns: Columns) -> Columns:
         for step in self.rewrite:
             if step.fits:
-                raise RecipeError(f"{self._where}: rewrite '{step.name}' must see all rows first, which is not done here")
+                raise RecipeError(
+                    f"{self._where}: rewrite '{step.name}' must see all rows first, which is not done here"
+                )
             columns = step.apply(columns)
         return columns
 

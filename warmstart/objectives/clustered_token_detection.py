@@ -66,9 +66,7 @@ class ClusterSampler(nn.Module):
         self.table: torch.Tensor
         self.register_buffer("table", torch.ones(len(sizes), len(sizes), dtype=torch.int64))
 
-    def substitutes(
-        self, tokens: torch.Tensor, cluster_draws: torch.Tensor, token_draws: torch.Tensor
-    ) -> torch.Tensor:
+    def substitutes(self, tokens: torch.Tensor, cluster_draws: torch.Tensor, token_draws: torch.Tensor) -> torch.Tensor:
         """A substitute for each token, int64 like `tokens`; numbers without meaning for tokens that are in no cluster.
 
         Args:
@@ -128,7 +126,9 @@ class ClusteredTokenDetection(Objective):
     map: str | None = Field(
         None, description="A .npy file with the cluster of every token of the vocabulary, instead of learning them."
     )
-    beta: Annotated[float, Field(ge=0)] = Field(2.0, description="0: all clusters alike; higher: more of the hard ones.")
+    beta: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="0: all clusters alike; higher: more of the hard ones."
+    )
     only_changed: bool = Field(True, description="Count the answers at replaced tokens only.")
 
     def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> ClusterSampler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -189,3 +189,27 @@ def test_a_mix_of_corpora(monkeypatch: pytest.MonkeyPatch, clients: Clients) -> 
     monkeypatch.setitem(CORPORA, "mix2", replace(mix, name="mix2", parts=(("other", {"genre": "a"}), ("toy", {}))))
     assert [(row["source"], row["text"]) for row in store.rows("mix2")] == [("other", long), ("toy", f"{long} 2")]
     assert store.fetch("mix2").digest != store.fetch("mix").digest
+
+
+def test_packages_with_the_same_paths_have_folders_of_their_own(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = []
+    for version in ("1.0.0", "2.0.0"):
+        archive = tar({"package/en.txt": f"a:text of {version}"})
+        clients.put(f"toy@{version}", f"toy-{version}.tgz", archive)
+        digest = hashlib.sha256(archive).hexdigest()
+        packages.append(Package("npm", "toy", version, ("package/en.txt",), digest, into=f"v{version}"))
+
+    def both(folder: Path, language: str) -> Iterator[Row]:
+        for place in ("v1.0.0", "v2.0.0"):
+            yield from read(folder / place, language)
+
+    monkeypatch.setitem(CORPORA, "toy", replace(TOY, read=both, packages=tuple(packages), version=3))
+    assert [row["text"] for row in store.rows("toy")] == ["text of 1.0.0", "text of 2.0.0"]
+
+
+def test_a_package_without_a_folder_has_the_key_that_it_always_had() -> None:
+    """Rows that are in somebody's cache stay good."""
+    known = {key: value for key, value in asdict(PACKAGE).items() if key != "into"}
+    assert store._key(TOY, "en") == store.digest(store.FORMAT, "toy", 1, "en", [known], [])

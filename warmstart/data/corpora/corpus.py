@@ -27,6 +27,7 @@ class Package:
         text_sha256: of the extracted files (`warmstart.data.corpora.unpack.text_digest`); for `debian-index` of the
             descriptions.
         languages: only needed for these languages; empty: for all.
+        into: a folder of its own for its files, where several packages have the same paths inside.
     """
 
     registry: Registry
@@ -37,6 +38,7 @@ class Package:
     replaced: bool = False
     text_sha256: str | None = None
     languages: tuple[str, ...] = ()
+    into: str = ""
 
 
 @dataclass(frozen=True)

