@@ -50,6 +50,7 @@ ROOM_PACKAGES = {
     "schedules": "warmstart.train.schedules",
     "trainable": "warmstart.train.trainable",
     "evaluate": "warmstart.evaluate",
+    "forecast": "warmstart.forecast",
 }
 _contracts: dict[str, type[Part]] = {}
 _parts: dict[str, dict[str, type[Part]]] = {}
