@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -25,6 +25,7 @@ from warmstart.data.sources import Source
 from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
 from warmstart.objectives import Objective
+from warmstart.part import Part
 from warmstart.surgery import Surgery
 from warmstart.train.layout import Layout
 from warmstart.train.optimizers import Optimizer
@@ -33,6 +34,7 @@ from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
 
 Positive = Annotated[int, Field(gt=0)]
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Misfit(ValueError):
@@ -384,6 +386,10 @@ class Compare(Form):
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
+    stop: Literal["never", "forecast"] = Field(
+        "never",
+        description="forecast: end runs of arms that cannot beat the baseline any more, by what finished seeds say.",
+    )
 
 
 class Study(Form):
@@ -463,6 +469,8 @@ class Study(Form):
         problems: list[tuple[tuple[str | int, ...], str]] = []
         if self.compare.flops is not None:
             problems.append((("compare", "flops"), "without training there are no FLOPs"))
+        if self.compare.stop != "never":
+            problems.append((("compare", "stop"), "without training there is nothing to stop"))
         if self.sources:
             problems.append((("sources",), "without training no model is started from"))
         for name, stages in self.arms.items():
@@ -482,15 +490,13 @@ class Study(Form):
         return problems
 
     def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
-        """Without training the seed is that of the draws in the curation."""
+        """Without training the seed is that of the draws in the curation and in the evaluators."""
         result = []
         for stage in stages:
             assert stage.data is not None
-            steps = [
-                part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part
-                for part in stage.data.curate
-            ]
-            result.append(stage.model_copy(update={"data": stage.data.model_copy(update={"curate": steps})}))
+            data = stage.data.model_copy(update={"curate": _seeded(stage.data.curate, seed)})
+            evaluate = stage.evaluate.model_copy(update={"evaluators": _seeded(stage.evaluate.evaluators, seed)})
+            result.append(stage.model_copy(update={"data": data, "evaluate": evaluate}))
         return result
 
     def _budgeted(self, stages: list[Stage]) -> list[Stage]:
@@ -528,6 +534,11 @@ class Study(Form):
         if any(b is None or b.unit != "flops" for b in budgets):
             return None
         return sum(b.amount for b in budgets if b is not None)
+
+
+def _seeded(found: Sequence[AnyPart], seed: int) -> list[AnyPart]:
+    """Parts with the seed of a run, where they have one."""
+    return [part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part for part in found]
 
 
 def filled_in(raw: Any) -> Any:

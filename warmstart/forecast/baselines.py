@@ -19,7 +19,7 @@ RECENT = 8
 
 
 class LastValue(Forecaster):
-    """Nothing more is gained. Its interval is the noise of the last steps: it knows nothing of what is still to come."""
+    """Nothing more is gained. Its interval is the noise of the last steps: it knows nothing of what is to come."""
 
     type: Literal["last-value"] = "last-value"
 

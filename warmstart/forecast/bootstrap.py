@@ -25,7 +25,8 @@ def replicates(curve: Curve, smooth: np.ndarray, draws: int, seed: int) -> tuple
         smooth: (levels,) the curve without its noise.
 
     Returns:
-        (draws, levels) values, and (draws,) noise to add to what is predicted of a single order; 0 for a mean of orders.
+        (draws, levels) values, and (draws,) noise to add to what is predicted of a single order; 0 for a mean of
+        orders.
     """
     generator = numpy_generator(seed, "forecast", "bootstrap")
     orders, levels = curve.values.shape

@@ -105,7 +105,7 @@ class Trend:
         return self.first * max(0.0, 1 + math.log(self.amplitude / gain) / self.b)
 
     def _z(self, x: float | np.ndarray) -> np.ndarray:
-        return self.family.z(np.asarray(x, np.float64) / self.first, np.float64(self.b))
+        return self.family.z(np.asarray(x, np.float64) / self.first, np.array(self.b))
 
 
 def _finite(amount: Callable[[], float]) -> float | None:
@@ -130,7 +130,7 @@ def fit(curve: Curve, family: Family = POWER, *, anchor: float | None = None, we
 
 def values_at(curve: Curve, found: Coefficients, family: Family, x: float) -> np.ndarray:
     """(many,) fitted curves at the amount `x`."""
-    return curve.sign * (found.c - found.a * family.z(np.float64(x / curve.x[0]), found.b))
+    return curve.sign * (found.c - found.a * family.z(np.array(x / curve.x[0]), found.b))
 
 
 def coefficients(
@@ -162,7 +162,7 @@ def coefficients(
     if family.rates is None:
         a, c, _ = solved(np.zeros(len(y)))
         return Coefficients(a, np.zeros(len(y)), c)
-    grid = np.linspace(*np.log(family.rates), GRID)
+    grid = np.linspace(math.log(family.rates[0]), math.log(family.rates[1]), GRID)
     best = solved(np.exp(grid)[:, None] * np.ones(len(y)))[2].argmin(0)
     left, right = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, GRID - 1)]
     b = np.exp(_golden(lambda t: solved(np.exp(t))[2], left, right))

@@ -1,17 +1,70 @@
-"""What the command line says of a forecast."""
+"""What the command line says of a forecast, and of stopping by forecast."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
 
+from rich.markup import escape
 from rich.table import Table
 
-from warmstart.errors import UserError
-from warmstart.forecast import CEILING, Curve, Forecaster, NotYet, Prediction
+from warmstart.errors import DataError, UserError
+from warmstart.forecast import CEILING, Curve, Forecaster, Kind, NotYet, Prediction
 from warmstart.forecast.learning_curve import Fitted
+from warmstart.forecast.read_runs import Axis, read_curve
+from warmstart.forecast.replay import report
+from warmstart.part import find
 
 SHOWN_LEVELS = 14
 BAR = 24
+
+
+def of_runs(
+    runs: Sequence[Path],
+    metric: str,
+    axis: Axis,
+    kind: Kind | None,
+    *,
+    forecaster: str,
+    at: Sequence[float],
+    goal: float | None,
+    tolerance: float | None,
+) -> Iterator[str | Table]:
+    """A table of the curve and the forecast in words; the settings are those of `lines` and `read_curve`.
+
+    Raises:
+        RecipeError: there is no such forecaster.
+        DataError: the runs make no curve.
+    """
+    chosen = cast(Forecaster, find("forecast", forecaster)())
+    read = read_curve(runs, metric, axis, kind)
+    yield table(read.curve, chosen, axis)
+    for note in read.notes:
+        yield f"note: {escape(note)}"
+    for line in lines(read.curve, chosen, axis, at=at, goal=goal, tolerance=tolerance):
+        yield escape(line)
+
+
+def replayed(folder: Path) -> Iterator[str]:
+    """What replaying the results below a folder (or of one file) says.
+
+    Raises:
+        DataError: there are none, or one is broken.
+    """
+    files = [folder] if folder.is_file() else sorted(folder.rglob("*.json"))
+    studies: dict[str, Any] = {}
+    for file in files:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read: {error}") from None
+        if isinstance(found, dict) and {"arms", "seeds", "baseline"} <= set(found):
+            studies[str(file.relative_to(folder)) if file != folder else file.name] = found
+    if not studies:
+        raise DataError(f"{folder}: no results of a study in it")
+    yield from (escape(line) for line in report(studies))
 
 
 def table(curve: Curve, forecaster: Forecaster, axis: str) -> Table:

@@ -1,8 +1,8 @@
 """The learning trace: the trend at every level, when it may be believed, and what it says is left to gain.
 
-The trend of level l is the curve fitted to the first l points; the asymptotes of the trends are the *backbone*. Once the
-backbone has calmed down (the *working level*) and says nothing impossible (the *prediction level*), trends predict, and
-the distance between a trend's value and its asymptote bounds what more data can still bring. That gives a rule for
+The trend of level l is the curve fitted to the first l points; the asymptotes of the trends are the *backbone*. Once
+the backbone has calmed down (the *working level*) and says nothing impossible (the *prediction level*), trends predict,
+and the distance between a trend's value and its asymptote bounds what more data can still bring. That gives a rule for
 stopping with a tolerance of the user's.
 
 The backbone is calm at level l if the next `look_ahead` steps change the asymptote by at most `calm` each; so the
@@ -20,6 +20,7 @@ and the stopping rule: these are our readings.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Trace:
     """Trends of the levels 3 to `last`, and what follows from them.
 
     Attributes:
-        trends: `trends[l - 3]` is that of level l; from the working level on with anchors, where anchoring was asked for.
+        trends: `trends[l - 3]` is that of level l; after the working level with anchors, where anchoring was asked for.
         working: the working level; None: not reached (or not known yet).
         prediction: the prediction level, likewise.
         known_from: the level at which the working level is known and a forecast may be given.
@@ -80,7 +81,7 @@ def working_level(
     """
     steps = [
         abs(after.c - before.c) <= calm and not (before.at_bound or after.at_bound)
-        for before, after in zip(trends, trends[1:], strict=False)
+        for before, after in itertools.pairwise(trends)
     ]
     for start in range(len(steps) - look_ahead + 1):
         if all(steps[start : start + look_ahead]):
