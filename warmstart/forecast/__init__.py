@@ -147,10 +147,11 @@ class Forecaster(Part, room="forecast"):
         """
         raise NotImplementedError
 
-    def expected(self, curve: Curve, values: np.ndarray, at: float) -> np.ndarray:
-        """(many,) the forecast of each row of `values` (many, levels) at `at`, without an interval.
+    def expected(self, curve: Curve, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """(many, places) the forecast of each row of `values` (many, levels) at the amounts `at`, without an interval.
 
-        What is decided by looking at a curve (where it has calmed down) is decided by `curve`, for all rows alike.
+        Whether it may be believed is not asked. What is decided by looking at a curve (where it has calmed down) is
+        decided by `curve`, for all rows alike.
         """
         raise NotImplementedError
 

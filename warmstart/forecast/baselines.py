@@ -30,8 +30,8 @@ class LastValue(Forecaster):
         high = min(CEILING.get(curve.kind, math.inf), value + half)
         return Prediction(value, max(0.0, value - half), high, at, curve.levels, value)
 
-    def expected(self, curve: Curve, values: np.ndarray, at: float) -> np.ndarray:
-        return values[:, -1]
+    def expected(self, curve: Curve, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return np.repeat(values[:, -1:], len(at), axis=1)
 
     def stop_level(self, curve: Curve, tolerance: float) -> int | None:
         """The first level whose step gained less than `tolerance`."""
@@ -43,7 +43,7 @@ class _Plain(Fitted):
     def trend(self, curve: Curve) -> Trend:
         return fit(curve, self.family)
 
-    def expected(self, curve: Curve, values: np.ndarray, at: float) -> np.ndarray:
+    def expected(self, curve: Curve, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         return values_at(curve, coefficients(curve, values, self.family), self.family, at)
 
     def stop_level(self, curve: Curve, tolerance: float) -> int | None:

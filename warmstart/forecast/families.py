@@ -128,9 +128,10 @@ def fit(curve: Curve, family: Family = POWER, *, anchor: float | None = None, we
     return Trend(family, a, b, curve.sign * c, float(curve.x[0]), curve.sign, family.rates is not None and c >= bound)
 
 
-def values_at(curve: Curve, found: Coefficients, family: Family, x: float) -> np.ndarray:
-    """(many,) fitted curves at the amount `x`."""
-    return curve.sign * (found.c - found.a * family.z(np.array(x / curve.x[0]), found.b))
+def values_at(curve: Curve, found: Coefficients, family: Family, x: np.ndarray) -> np.ndarray:
+    """(many, places) fitted curves at the amounts `x`."""
+    z = family.z(x / curve.x[0], found.b[:, None])
+    return curve.sign * (found.c[:, None] - found.a[:, None] * z)
 
 
 def coefficients(

@@ -60,7 +60,7 @@ class Fitted(Forecaster):
         trend = self.trend(curve)
         value = float(trend.at(at))
         values, noise = replicates(curve, trend.at(curve.x), self.draws, seed)
-        sample = self.expected(curve, values, at) + noise
+        sample = self.expected(curve, values, np.array([at]))[:, 0] + noise
         low, high = interval(value, sample, self.confidence, CEILING.get(curve.kind, np.inf))
         return Prediction(value, low, high, at, curve.levels, trend.limit)
 
@@ -98,7 +98,7 @@ class LearningCurve(Fitted):
             return f"the asymptote (now {limit:.4g}) has not been calm for {self.look_ahead} steps"
         return f"the asymptote is {limit:.4g}, which is impossible"
 
-    def expected(self, curve: Curve, values: np.ndarray, at: float) -> np.ndarray:
+    def expected(self, curve: Curve, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         found = anchored(curve, values, self.family, self.trace(curve).working, self.anchor_weight)
         return values_at(curve, found, self.family, at)
 

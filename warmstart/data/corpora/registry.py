@@ -32,6 +32,7 @@ CORPORA: dict[str, Corpus] = {
         prose.PROSE,
         prose.PROSE_EXTENDED,
         brown.CORPUS,
+        brown.TAGGED,
         sotu.CORPUS,
         wiki_leads.CORPUS,
         anarchism.CORPUS,
