@@ -228,8 +228,7 @@ class _Watched(_QueueReporter):
         if kind != "evaluation" or self.metric not in values["values"]:
             return
         curve = _curve(self.recipe, self.folder, self.metric)
-        flops, tokens, seconds, value = (curve[key][-1] for key in ("flops", "tokens", "seconds", "values"))
-        stop = self.watch.decide(flops, value, tokens=tokens, seconds=seconds)
+        stop = self.watch.decide(_points(curve), tokens=curve["tokens"][-1], seconds=curve["seconds"][-1])
         if stop is not None:
             save_stop(self.folder, stop)
             raise Stopped
@@ -241,17 +240,13 @@ def _watch(task: Task, tasks: list[Task], study: Study) -> Watch | None:
         return None
     metric, base = study.compare.metric, study.compare.baseline
     done = {(t.name, t.seed): t for t in task.after if t.state == "finished"}
-    reference = {seed: _points(t, metric) for (name, seed), t in done.items() if name == base}
-    pairs = [
-        Pair(name, _points(t, metric), reference[seed])
-        for (name, seed), t in sorted(done.items())
-        if name != base and seed in reference
-    ]
+    curves = {key: _points(_curve(t.recipe, t.folder, metric)) for key, t in sorted(done.items())}
+    reference = {seed: curve for (name, seed), curve in curves.items() if name == base}
+    pairs = [Pair(name, seed, curve, reference[seed]) for (name, seed), curve in curves.items() if name != base]
     return Watch(task.name, reference[task.seed], pairs, study.compare.better)
 
 
-def _points(task: Task, metric: str) -> list[Point]:
-    curve = _curve(task.recipe, task.folder, metric)
+def _points(curve: dict[str, list[float]]) -> list[Point]:
     return [{"flops": f, "value": v} for f, v in zip(curve["flops"], curve["values"], strict=True)]
 
 

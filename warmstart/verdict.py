@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, TypedDict
 
 Better = Literal["lower", "higher"]
@@ -61,6 +62,7 @@ class Interval(TypedDict):
     high: float | None
 
 
+@cache
 def student_t_quantile(p: float, df: int) -> float:
     """The value that a Student's t variable with `df` degrees of freedom stays below with probability `p`.
 

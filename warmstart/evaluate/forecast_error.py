@@ -53,7 +53,7 @@ class ForecastError(Evaluator):
     learners: Annotated[list[Learner], Field(min_length=1)] = Field(default_factory=lambda: list(get_args(Learner)))
     step: Annotated[int, Field(ge=1)] = Field(10_000, description="Tokens between two levels.")
     levels: Annotated[int, Field(ge=8)] = Field(40, description="At most so many levels.")
-    test_tokens: Annotated[int, Field(ge=1)] = Field(25_000, description="At most so many held-out tokens are tagged.")
+    test_tokens: Annotated[int, Field(ge=1)] = Field(20_000, description="At most so many held-out tokens are tagged.")
     words: str = Field("words", description="The column with a list of words.")
     tags: str = Field("tags", description="The column with a list of their tags.")
     tolerance: Annotated[float, Field(gt=0)] = Field(

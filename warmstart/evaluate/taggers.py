@@ -84,14 +84,25 @@ class HiddenMarkov:
     def tag(self, words: Sequence[str]) -> list[str]:
         if not self._ready:
             self._prepare()
-        best: dict[str, tuple[float, list[str]]] = {START: (0.0, [])}
+        scores = {START: 0.0}
+        pointers: list[dict[str, str]] = []
         for word in words:
-            found: dict[str, tuple[float, list[str]]] = {}
+            found: dict[str, float] = {}
+            from_tag: dict[str, str] = {}
             for tag, emission in self._emissions(word):
-                score, before = max((score + self._step(old, tag), old) for old, (score, _) in best.items())
-                found[tag] = (score + emission, [*best[before][1], tag])
-            best = found
-        return max(best.values(), key=lambda entry: entry[0])[1]
+                steps = self._steps_to(tag)
+                best, before = -math.inf, ""
+                for old, score in scores.items():
+                    reached = score + steps[old]
+                    if reached > best:
+                        best, before = reached, old
+                found[tag], from_tag[tag] = best + emission, before
+            scores = found
+            pointers.append(from_tag)
+        path = [max(scores, key=lambda tag: scores[tag])]
+        for from_tag in reversed(pointers[1:]):
+            path.append(from_tag[path[-1]])
+        return path[::-1]
 
     def _prepare(self) -> None:
         """What is worked out of the counts before tagging."""
@@ -106,7 +117,7 @@ class HiddenMarkov:
             else:
                 unigram += count
         self._weight = bigram / (bigram + unigram)
-        self._steps: dict[tuple[str, str], float] = {}
+        self._steps: dict[str, dict[str, float]] = {}
         self._known: dict[str, list[tuple[str, float]]] = {}
         endings: dict[str, Counter[str]] = defaultdict(Counter)
         for word, counts in self.words.items():
@@ -118,12 +129,15 @@ class HiddenMarkov:
         self._abstraction = float(shares.std()) or 0.1
         self._ready = True
 
-    def _step(self, before: str, tag: str) -> float:
-        key = (before, tag)
-        if key not in self._steps:
-            pair = self.pairs[key] / self.tags[before]
-            self._steps[key] = math.log(self._weight * pair + (1 - self._weight) * self._share[tag] + 1e-12)
-        return self._steps[key]
+    def _steps_to(self, tag: str) -> dict[str, float]:
+        """log P(tag | tag before), for every tag before."""
+        if tag not in self._steps:
+            rest = (1 - self._weight) * self._share[tag] + 1e-12
+            self._steps[tag] = {
+                before: math.log(self._weight * self.pairs[(before, tag)] / count + rest)
+                for before, count in self.tags.items()
+            }
+        return self._steps[tag]
 
     def _emissions(self, word: str) -> list[tuple[str, float]]:
         """Tags that a word may have, with log P(word | tag) up to what is the same for all of them."""

@@ -10,8 +10,17 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from warmstart.forecast import CEILING, Curve, Forecaster, NotYet, Prediction, checked_amount
-from warmstart.forecast.families import EXPONENTIAL, LOGARITHMIC, Family, Trend, coefficients, fit, values_at
+from warmstart.forecast import CEILING, FEWEST, Curve, Forecaster, NotYet, Prediction, checked_amount
+from warmstart.forecast.families import (
+    EXPONENTIAL,
+    LOGARITHMIC,
+    Family,
+    Trend,
+    coefficients,
+    fit,
+    fit_prefixes,
+    values_at,
+)
 from warmstart.forecast.learning_curve import Fitted
 from warmstart.verdict import student_t_quantile
 
@@ -47,8 +56,10 @@ class _Plain(Fitted):
         return values_at(curve, coefficients(curve, values, self.family), self.family, at)
 
     def stop_level(self, curve: Curve, tolerance: float) -> int | None:
-        levels = range(self.min_points, curve.levels + 1)
-        return next((n for n in levels if self.trend(curve.until(n)).left(float(curve.x[n - 1])) <= tolerance), None)
+        for level, trend in enumerate(fit_prefixes(curve, self.family), start=FEWEST):
+            if level >= self.min_points and trend.left(float(curve.x[level - 1])) <= tolerance:
+                return level
+        return None
 
 
 class Exponential(_Plain):

@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from warmstart.forecast import CEILING, Curve
+from warmstart.forecast import CEILING, FEWEST, Curve
 
-GRID = 64
+GRID = 32
 GOLDEN = (math.sqrt(5) - 1) / 2
 STEPS = 48
 
@@ -123,9 +123,22 @@ def fit(curve: Curve, family: Family = POWER, *, anchor: float | None = None, we
         anchor: an asymptote seen before: one more observation, at infinity, with `weight`.
     """
     anchors = None if anchor is None else np.array([anchor])
-    a, b, c = (float(found[0]) for found in coefficients(curve, curve.mean[None], family, anchors, weight))
-    bound = 2 * CEILING[curve.kind] if curve.kind in CEILING else math.inf
-    return Trend(family, a, b, curve.sign * c, float(curve.x[0]), curve.sign, family.rates is not None and c >= bound)
+    return _trends(curve, coefficients(curve, curve.mean[None], family, anchors, weight), family)[0]
+
+
+def fit_prefixes(curve: Curve, family: Family = POWER) -> list[Trend]:
+    """The trend of every level from the third on, all at once: `fit(curve.until(level))` for each."""
+    known = np.arange(1, curve.levels + 1) <= np.arange(FEWEST, curve.levels + 1)[:, None]
+    values = np.repeat(curve.mean[None], len(known), axis=0)
+    return _trends(curve, coefficients(curve, values, family, known=known), family)
+
+
+def _trends(curve: Curve, found: Coefficients, family: Family) -> list[Trend]:
+    bound = 2 * CEILING[curve.kind] if curve.kind in CEILING and family.rates is not None else math.inf
+    return [
+        Trend(family, float(a), float(b), curve.sign * float(c), float(curve.x[0]), curve.sign, c >= bound)
+        for a, b, c in zip(*found, strict=True)
+    ]
 
 
 def values_at(curve: Curve, found: Coefficients, family: Family, x: np.ndarray) -> np.ndarray:
@@ -135,7 +148,12 @@ def values_at(curve: Curve, found: Coefficients, family: Family, x: np.ndarray) 
 
 
 def coefficients(
-    curve: Curve, values: np.ndarray, family: Family, anchors: np.ndarray | None = None, weight: float = 1.0
+    curve: Curve,
+    values: np.ndarray,
+    family: Family,
+    anchors: np.ndarray | None = None,
+    weight: float = 1.0,
+    known: np.ndarray | None = None,
 ) -> Coefficients:
     """Fits many curves at once.
 
@@ -144,18 +162,19 @@ def coefficients(
         values: (many, levels).
         anchors: (many,) asymptotes seen before.
         weight: of the anchor's residual; those of the observations have 1.
+        known: (many, levels) which values count; default: all.
     """
     y = curve.sign * values
     x = curve.x / curve.x[0]
-    low, high = _bounds(curve, y, family)
-    weights = np.ones(len(x))
+    weights = np.ones_like(y) if known is None else known.astype(np.float64)
+    low, high = _bounds(curve, np.where(weights > 0, y, np.inf).min(1), family)
     if anchors is not None and weight > 0:
         y = np.concatenate([y, curve.sign * anchors[:, None]], axis=1)
-        weights = np.append(weights, weight**2)
+        weights = np.concatenate([weights, np.full((len(y), 1), weight**2)], axis=1)
 
     def columns(b: np.ndarray) -> np.ndarray:
         z = family.z(x, b[..., None])
-        return z if len(weights) == len(x) else np.concatenate([z, np.zeros((*z.shape[:-1], 1))], axis=-1)
+        return z if y.shape[1] == len(x) else np.concatenate([z, np.zeros((*z.shape[:-1], 1))], axis=-1)
 
     def solved(b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _linear(columns(b), y, weights, low, high)
@@ -171,12 +190,12 @@ def coefficients(
     return Coefficients(a, b, c)
 
 
-def _bounds(curve: Curve, y: np.ndarray, family: Family) -> tuple[np.ndarray, np.ndarray]:
-    """(many,) of c."""
-    nothing = np.zeros(len(y))
+def _bounds(curve: Curve, least: np.ndarray, family: Family) -> tuple[np.ndarray, np.ndarray]:
+    """(many,) of c. `least` is each curve's smallest value (of a loss: its largest, with the sign changed)."""
+    nothing = np.zeros(len(least))
     if family.rates is None:
         return nothing - np.inf, nothing + np.inf
-    return (y.min(1), nothing) if curve.kind == "loss" else (nothing, nothing + 2 * CEILING[curve.kind])
+    return (least, nothing) if curve.kind == "loss" else (nothing, nothing + 2 * CEILING[curve.kind])
 
 
 def _linear(
@@ -186,7 +205,7 @@ def _linear(
 
     The sum of squares is convex: where its minimum is outside of the bounds, the best point is on one of the edges.
     """
-    total = weights.sum()
+    total = weights.sum(-1)
     mean_z = (weights * z).sum(-1) / total
     start = y[:, :1]  # of a constant curve every difference is exactly 0 then
     mean_y = start[:, 0] + (weights * (y - start)).sum(-1) / total

@@ -15,7 +15,7 @@ from typing import Any
 from warmstart.errors import DataError
 from warmstart.forecast import Prediction
 from warmstart.forecast.stopping import Pair, Watch, final_difference
-from warmstart.verdict import Better, Curve, curves
+from warmstart.verdict import Better, curves
 
 
 @dataclass
@@ -67,7 +67,7 @@ def replay(results: Mapping[str, Any], baseline: str | None = None) -> Count:
         for arm in found:
             if arm == baseline:
                 continue
-            pair = Pair(arm, found[arm][seed], found[baseline][seed])
+            pair = Pair(arm, seed, found[arm][seed], found[baseline][seed])
             if (
                 final_difference(pair.own, pair.baseline) is None
             ):  # diverged, or stopped already: nothing to compare with
@@ -87,23 +87,20 @@ def _one(pair: Pair, finished: Sequence[Pair], better: Better) -> tuple[Count, b
     count = Count(pairs=1, lost=lost, flops=pair.own[-1]["flops"])
     watch = Watch(pair.arm, pair.baseline, finished, better)
     stop = None
-    for point in _looked_at(pair.own):
+    for place, point in enumerate(pair.own):
+        if not 0 < point["flops"] < 0.99 * pair.baseline[-1]["flops"]:
+            continue
         _, forecast = watch.forecast(point["flops"], point["value"])
         if isinstance(forecast, Prediction):
             count.intervals += 1
             count.held += forecast.low <= end <= forecast.high
-        stop = stop or watch.decide(point["flops"], point["value"])
+        stop = stop or watch.decide(pair.own[: place + 1])
     if count.intervals:
         count.watched, count.watched_lost = 1, int(lost)
     if stop is not None:
         count.stopped, count.wrong = 1, int(not lost)
         count.saved, count.arms = pair.own[-1]["flops"] - stop.flops, (pair.arm,)
     return count, stop is not None
-
-
-def _looked_at(curve: Curve) -> Iterator[Any]:
-    """The evaluations after the first step and before the end."""
-    return (point for point in curve if 0 < point["flops"] < 0.99 * curve[-1]["flops"])
 
 
 def every_baseline(results: Mapping[str, Any]) -> Count:
@@ -144,7 +141,9 @@ def report(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _words(count: Count) -> str:
     if not count.watched:
-        return "no run could be watched (the rule needs a finished seed of the arm and three finished pairs)"
+        return (
+            "no run could be watched (the rule needs a finished seed of the arm, and three finished pairs of one seed)"
+        )
     share, held = count.saved / count.flops, count.held / count.intervals
     return (
         f"{count.stopped} of {count.watched} watched runs stopped, {count.wrong} of them wrongly "

@@ -6,16 +6,21 @@ place of their schedules, on the same data in the same order. How that differenc
 (its *drift*) is known from pairs that have finished: the arm's own earlier seeds say where it goes, all finished pairs
 of the study say how widely it strays:
 
-    difference at the end = difference now + mean own drift +- t * sd of all drifts * sqrt(1 + 1 / own pairs)
+    difference at the end = difference now + mean own drift +- t * s * sqrt(2) * sqrt(1 + 1 / own pairs)
 
-So nothing is decided before an arm has finished one whole seed and three pairs have finished in all; the first seed is
-always paid for in full. In exchange nothing is assumed about schedules, stages or the shape of curves, and an arm that
-starts badly and catches up (or the other way round) has shown that in its own first seed. The spread over all arms is
-wider than that of one arm's seeds: cautious, and needed, because one arm alone has too few pairs.
+`s` is the deviation of drifts from the mean of their own seed, so t has (pairs - seeds) degrees of freedom. The pairs
+of a seed share its baseline, and what that strays cancels within the seed: hence the sqrt(2), which takes the baseline
+to stray as much as an arm. (The plain deviation over all pairs looks natural and is too small: with equal arms and one
+finished seed its intervals held 88 to 90 % instead of 95 %.) `s` also holds what arms differ by; that errs on the
+cautious side, and one arm alone has too few pairs.
 
-An arm is ended when the whole interval is on the worse side. The interval is looked at again at every evaluation, so
-the chance of a wrong stop is not that of one interval; `replay.py` measures it on finished studies. A stopped arm has
-no final metric and no verdict.
+Nothing is decided before an arm has finished one whole seed and the pairs have two degrees of freedom (three pairs of
+one seed): the first seed is always paid for in full. In exchange nothing is assumed about schedules, stages or the
+shape of curves, and an arm that starts badly and catches up (or the other way round) has shown that in its first seed.
+
+An arm is ended when at two evaluations in a row the whole interval is on the worse side. Looking again and again makes
+the chance of a wrong stop another than that of one interval: `replay.py` measures it on finished studies. A stopped arm
+has no final metric and no verdict.
 """
 
 from __future__ import annotations
@@ -34,7 +39,10 @@ from warmstart.forecast import NotYet, Prediction
 from warmstart.verdict import Better, Curve, student_t_quantile
 
 CONFIDENCE = 0.95
-FEWEST_PAIRS = 3
+FREEDOM = 2
+"""Degrees of freedom without which nothing is said."""
+LOOKS = 2
+"""Evaluations in a row that must agree."""
 FILE = "stopped.json"
 """In a run's folder: this run was ended by a forecast."""
 
@@ -48,6 +56,7 @@ class Pair:
     """An arm and the baseline of one seed, both from before the first step to the end."""
 
     arm: str
+    seed: int
     own: Curve
     baseline: Curve
 
@@ -80,19 +89,18 @@ def value_at(curve: Curve, flops: float) -> float | None:
 
     None outside of the curve, or beside an evaluation that was not finite.
     """
-    places = [point["flops"] for point in curve]
-    right = bisect.bisect_left(places, flops)
-    if right == len(places):
+    right = bisect.bisect_left(curve, flops, key=lambda point: point["flops"])
+    if right == len(curve):
         return None
-    after = curve[right]["value"]
+    after, end = curve[right]["value"], curve[right]["flops"]
     if after is None or not math.isfinite(after):
         return None
-    if places[right] == flops:
+    if end == flops:
         return after
-    before = curve[right - 1]["value"] if right else None
+    before, start = (curve[right - 1]["value"], curve[right - 1]["flops"]) if right else (None, 0.0)
     if before is None or not math.isfinite(before):
         return None
-    return before + (after - before) * (flops - places[right - 1]) / (places[right] - places[right - 1])
+    return before + (after - before) * (flops - start) / (end - start)
 
 
 def difference_at(own: Curve, baseline: Curve, flops: float) -> float | None:
@@ -124,15 +132,20 @@ def forecast_difference(
         now: its difference at the compute `flops`.
         finished: pairs of this study, of the arm and of others.
     """
-    drifts = [(pair.arm, found) for pair in finished if (found := drift(pair, flops)) is not None]
-    own = [found for name, found in drifts if name == arm]
+    drifts = [(pair, found) for pair in finished if (found := drift(pair, flops)) is not None]
+    own = [found for pair, found in drifts if pair.arm == arm]
     if not own:
         return NotYet(f"no seed of '{arm}' has finished", len(drifts))
-    if len(drifts) < FEWEST_PAIRS:
-        return NotYet(f"{len(drifts)} finished pairs of {FEWEST_PAIRS}", len(drifts))
-    mean = math.fsum(found for _, found in drifts) / len(drifts)
-    deviation = math.sqrt(math.fsum((found - mean) ** 2 for _, found in drifts) / (len(drifts) - 1))
-    half = student_t_quantile((1 + confidence) / 2, len(drifts) - 1) * deviation * math.sqrt(1 + 1 / len(own))
+    seeds: dict[int, list[float]] = {}
+    for pair, found in drifts:
+        seeds.setdefault(pair.seed, []).append(found)
+    freedom = len(drifts) - len(seeds)
+    if freedom < FREEDOM:
+        return NotYet(f"{len(drifts)} finished pairs of {len(seeds)} seeds are too few", len(drifts))
+    means = {seed: math.fsum(members) / len(members) for seed, members in seeds.items()}
+    squares = math.fsum((found - means[pair.seed]) ** 2 for pair, found in drifts)
+    spread = math.sqrt(2 * squares / freedom * (1 + 1 / len(own)))
+    half = student_t_quantile((1 + confidence) / 2, freedom) * spread
     value = now + math.fsum(own) / len(own)
     return Prediction(value, value - half, value + half, math.nan, len(drifts))
 
@@ -164,14 +177,19 @@ class Watch:
             return math.nan, NotYet("no finite difference from the baseline here", 0)
         return value - there, forecast_difference(self.arm, value - there, flops, self.finished)
 
-    def decide(self, flops: float, value: float | None, *, tokens: float = 0, seconds: float = 0) -> Stop | None:
-        """Ends the run at an evaluation, or lets it go on (None); at the end there is nothing left to save."""
+    def decide(self, curve: Curve, *, tokens: float = 0, seconds: float = 0) -> Stop | None:
+        """Ends the run at the last evaluation of its curve so far, or lets it go on (None).
+
+        At the end of the budget there is nothing left to save.
+        """
         whole = self.baseline[-1]["flops"]
-        if not 0 < flops < 0.99 * whole:
+        looks = [point for point in curve if point["flops"] > 0][-LOOKS:]
+        if len(looks) < LOOKS or looks[-1]["flops"] >= 0.99 * whole:
             return None
-        now, forecast = self.forecast(flops, value)
-        if not cannot_win(forecast, self.better):
+        found = [self.forecast(point["flops"], point["value"]) for point in looks]
+        if not all(cannot_win(forecast, self.better) for _, forecast in found):
             return None
+        (now, forecast), flops = found[-1], looks[-1]["flops"]
         assert isinstance(forecast, Prediction)
         return Stop(
             flops / whole, flops, tokens, seconds, now, forecast.value, forecast.low, forecast.high, forecast.level

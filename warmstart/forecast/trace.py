@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmstart.forecast import CEILING, FEWEST, Curve
-from warmstart.forecast.families import POWER, Coefficients, Family, Trend, coefficients, fit
+from warmstart.forecast.families import POWER, Coefficients, Family, Trend, coefficients, fit, fit_prefixes
 
 MIN_POINTS = 8
 LOOK_AHEAD = 5
@@ -63,11 +63,6 @@ class Trace:
     def backbone(self) -> list[float]:
         """The asymptotes of the trends."""
         return [trend.c for trend in self.trends]
-
-
-def trends(curve: Curve, family: Family = POWER) -> list[Trend]:
-    """The trend of every level from the third on."""
-    return [fit(curve.until(level), family) for level in range(FEWEST, curve.levels + 1)]
 
 
 def working_level(
@@ -112,7 +107,7 @@ def trace(
         calm: of the backbone, as a share of the scale (see `CALM`).
         min_points: no forecast is known before this level.
     """
-    found = trends(curve, family)
+    found = fit_prefixes(curve, family)
     working = working_level(found, calm * scale(curve), look_ahead)
     if working is None:
         return Trace(found, None, None, None)
