@@ -176,8 +176,8 @@ def measured(
         add("error", mape([truth], [found.value]))
         add("mape", mape(curve.mean[level:], after[name]))
         for later in LATER:
-            place = min(level + later, curve.levels - 1)
-            add(f"error_{later}_later", mape([truth], [_asked(forecaster, curve.until(place), last, seed).value]))
+            more = curve.until(min(level + later, curve.levels - 1))
+            add(f"error_{later}_later", mape([truth], forecaster.expected(more, more.mean[None], curve.x[-1:])[0]))
         add("held", float(found.low <= truth <= found.high))
         add("half_width", (found.high - found.low) / 2)
         add("robust", robustness(forecaster, known, last, tolerance, seed))
