@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from corpora import TINY_GPT2, tiny_recipe, write_corpus
 
 import warmstart
 from warmstart.errors import RecipeError
+from warmstart.report.results import Results
 from warmstart.run_study import plan
 
 
@@ -226,3 +228,82 @@ def test_a_study_of_compositions(tmp_path: Path) -> None:
     assert record["references"] == ["more"]
     assert "validation/perplexity" in arms["eft"]["measured"]
     assert "validation/loss" not in arms["eft"]["measured"]
+
+
+def stopping_study(corpus: Path, seeds: int = 2) -> dict[str, Any]:
+    """Three arms of which one hardly learns, all from nothing."""
+    raw = tiny_study(corpus, flops=4e8)
+    del raw["sources"]
+    start = raw["arms"]["scratch"][0]
+    raw["arms"] = {"scratch": [start]} | {
+        name: [start | {"train": {"learning_rate": rate}}] for name, rate in (("a", 1e-3), ("b", 1.1e-3), ("c", 1e-7))
+    }
+    raw["shared"]["evaluate"]["every"] = 0.1
+    raw["compare"] |= {"seeds": seeds, "stop": "forecast"}
+    return raw
+
+
+def test_stopping_waits_for_the_baseline_of_the_seed_and_for_all_earlier_seeds(tmp_path: Path) -> None:
+    raw = stopping_study(tmp_path / "c.jsonl", seeds=3)
+    tasks = plan(warmstart.Study.model_validate(raw), ["scratch", "a", "c"], 3, tmp_path / "out")
+    assert [(t.name, t.seed) for t in tasks[:3]] == [("scratch", 0), ("scratch", 1), ("scratch", 2)]
+    waits = {(t.name, t.seed): {(u.name, u.seed) for u in t.after} for t in tasks}
+    assert waits[("scratch", 2)] == waits[("a", 0)] == set()
+    assert waits[("c", 1)] == {("scratch", 0), ("a", 0), ("c", 0), ("scratch", 1)}
+    assert len(waits[("a", 2)]) == 7
+    raw["compare"]["stop"] = "never"
+    assert not any(t.after for t in plan(warmstart.Study.model_validate(raw), ["scratch", "a"], 3, tmp_path / "out"))
+
+
+@pytest.mark.slow
+def test_an_arm_that_cannot_win_is_stopped_and_has_no_verdict(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl")
+    raw = stopping_study(corpus)
+    out, shown = tmp_path / "out", io.StringIO()
+
+    def carry_out() -> Results:
+        study = warmstart.Study.model_validate(raw)
+        warmstart.study(study, slug="t", scale="x", out=out, jobs=2, console=Console(file=shown, width=140))
+        return Results.load(out / "results.json")
+
+    results = carry_out()
+    arm = results.arms["c"]
+    stop = arm.stopped[1]
+    assert arm.stopped[0] is None
+    assert stop is not None
+    assert 0 < stop.share < 0.9
+    assert 0 < stop.low <= stop.forecast
+    assert arm.final[0] is not None
+    assert arm.final[1] is None
+    assert arm.flops[1] == stop.flops < 0.9 * arm.flops[0]
+    assert arm.curve.axis("flops", 1)[-1] == stop.flops
+    assert "c" not in results.effects
+    assert {"a", "b"} >= set(results.effects)
+    assert results.effects == results.recomputed()
+    assert not (out / "arms/c/seed-1/stages/00-stage/model").exists()
+    assert "finished 1 of 2" in shown.getvalue()
+    assert any("'c', seed 1: stopped at" in remark and "no verdict" in remark for remark in results.remarks)
+    assert any(remark.startswith("Stopping") and "saved" in remark for remark in results.remarks)
+    page = (out / "report.html").read_text()
+    assert "could not win any more" in page
+    assert "stopped in " in page
+
+    # nothing is run again, and a run that was not stopped is what it would have been without watching
+    stamp = (out / "arms/c/seed-1/stopped.json").stat().st_mtime_ns
+    assert carry_out().model_dump(exclude={"date"}) == results.model_dump(exclude={"date"})
+    assert (out / "arms/c/seed-1/stopped.json").stat().st_mtime_ns == stamp
+
+    # run again, it is stopped at the same step by the same numbers
+    shutil.rmtree(out / "arms/c/seed-1")
+    again = carry_out().arms["c"]
+    assert again.stopped[1] is not None
+    assert (again.stopped[1].flops, again.stopped[1].low) == (stop.flops, stop.low)
+    assert again.curve.values == arm.curve.values
+
+    # without stopping it goes on from its state to its end
+    raw["compare"]["stop"] = "never"
+    whole = carry_out()
+    assert not whole.arms["c"].stopped
+    assert whole.arms["c"].curve.values[1][: len(arm.curve.values[1])] == arm.curve.values[1]
+    assert whole.effects["c"].difference.per_seed[1] is not None
+    assert not (out / "arms/c/seed-1/stopped.json").exists()

@@ -178,6 +178,42 @@ def study(
 
 
 @app.command()
+def forecast(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Finished runs at growing amounts, or one run (or its metrics.jsonl).")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="A metric of the runs.")] = "validation/loss",
+    axis: Annotated[Literal["tokens", "flops", "step"], typer.Option(help="What grows.")] = "tokens",
+    kind: Annotated[
+        Literal["accuracy", "share", "loss"] | None,
+        typer.Option(help="Percent, 0 to 1, or a loss; default: by how the metric moves."),
+    ] = None,
+    at: Annotated[
+        list[float] | None, typer.Option(help="Forecast this amount; default: 2 and 10 times the last.")
+    ] = None,
+    goal: Annotated[float | None, typer.Option(help="How much is needed for this value of the metric?")] = None,
+    tolerance: Annotated[float | None, typer.Option(min=0, help="From where is at most this left to gain?")] = None,
+    forecaster: Annotated[str, typer.Option(help="A forecaster by name.")] = "learning-curve",
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Instead: how often would `compare: {stop: forecast}` have been wrong in these results?"),
+    ] = None,
+) -> None:
+    """Say what more data or compute would bring, from the metrics of runs, with an interval."""
+    from warmstart.forecast.overview import of_runs, replayed
+
+    if (replay is None) == (not runs):
+        raise UserError("give runs to forecast, or --replay with a folder of results (one of the two)")
+    shown = (
+        replayed(replay)
+        if replay is not None
+        else of_runs(runs or [], metric, axis, kind, forecaster=forecaster, at=at or (), goal=goal, tolerance=tolerance)
+    )
+    for line in shown:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def grow(
     model: Annotated[str, typer.Argument(help="A model folder or hub id.")],
     out: Annotated[Path, typer.Argument(help="The folder of the grown model.")],

@@ -53,6 +53,7 @@ ROOM_PACKAGES = {
     "gradients": "warmstart.train.gradients",
     "decode": "warmstart.decode",
     "evaluate": "warmstart.evaluate",
+    "forecast": "warmstart.forecast",
 }
 _contracts: dict[str, type[Part]] = {}
 _parts: dict[str, dict[str, type[Part]]] = {}

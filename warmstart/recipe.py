@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -27,6 +27,7 @@ from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
 from warmstart.named_models import OWN, ModelName, named_models
 from warmstart.objectives import Objective
+from warmstart.part import Part
 from warmstart.surgery import Surgery
 from warmstart.train.gradients import Gradients
 from warmstart.train.layout import Layout
@@ -38,6 +39,7 @@ from warmstart.train.trainable import Trainable
 from warmstart.yours import Yours
 
 Positive = Annotated[int, Field(gt=0)]
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Misfit(ValueError):
@@ -421,6 +423,10 @@ class Compare(Form):
         description="Arms with another budget, e.g. an upper bound: shown beside the others and never judged.",
     )
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
+    stop: Literal["never", "forecast"] = Field(
+        "never",
+        description="forecast: end runs of arms that cannot beat the baseline any more, by what finished seeds say.",
+    )
 
 
 class Study(Form):
@@ -515,6 +521,8 @@ class Study(Form):
         problems: list[tuple[tuple[str | int, ...], str]] = []
         if self.compare.flops is not None:
             problems.append((("compare", "flops"), "without training there are no FLOPs"))
+        if self.compare.stop != "never":
+            problems.append((("compare", "stop"), "without training there is nothing to stop"))
         if self.sources:
             problems.append((("sources",), "without training no model is started from"))
         for name, stages in self.arms.items():
@@ -564,15 +572,13 @@ class Study(Form):
         return list(found)
 
     def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
-        """Without training the seed is that of the draws in the curation."""
+        """Without training the seed is that of the draws in the curation and in the evaluators."""
         result = []
         for stage in stages:
             assert stage.data is not None
-            steps = [
-                part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part
-                for part in stage.data.curate
-            ]
-            result.append(stage.model_copy(update={"data": stage.data.model_copy(update={"curate": steps})}))
+            data = stage.data.model_copy(update={"curate": _seeded(stage.data.curate, seed)})
+            evaluate = stage.evaluate.model_copy(update={"evaluators": _seeded(stage.evaluate.evaluators, seed)})
+            result.append(stage.model_copy(update={"data": data, "evaluate": evaluate}))
         return result
 
     def _budgeted(self, stages: list[Stage]) -> list[Stage]:
@@ -620,6 +626,11 @@ class Study(Form):
         if any(b is None or b.unit != "flops" for b in budgets):
             return None
         return sum(b.amount for b in budgets if b is not None)
+
+
+def _seeded(found: Sequence[AnyPart], seed: int) -> list[AnyPart]:
+    """Parts with the seed of a run, where they have one."""
+    return [part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part for part in found]
 
 
 def filled_in(raw: Any) -> Any:

@@ -33,7 +33,8 @@ class Generator(nn.Module):
 
     def __init__(self, model: nn.Module, width: float = 0.25, depth: float = 1.0) -> None:
         super().__init__()
-        tokens: Any = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+        encoder: Any = model
+        tokens: Any = encoder.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
         if not isinstance(tokens, nn.Embedding):
             raise ModelError(f"a generator needs a model with a table of token embeddings; {type(model).__name__}")
         config: Any = model.config
@@ -43,7 +44,7 @@ class Generator(nn.Module):
         inner = getattr(config, "intermediate_size", 4 * config.hidden_size)
         tables = {name: module for name, module in _tables(model) if module.embedding_dim == tokens.embedding_dim}
         sizes = {name: module.num_embeddings for name, module in tables.items()}
-        self.network = ElectraForMaskedLM(
+        network: Any = ElectraForMaskedLM(
             ElectraConfig(
                 vocab_size=tokens.num_embeddings,
                 embedding_size=tokens.embedding_dim,
@@ -57,9 +58,10 @@ class Generator(nn.Module):
                 attention_probs_dropout_prob=getattr(config, "attention_probs_dropout_prob", 0.0),
                 initializer_range=getattr(config, "initializer_range", 0.02),
                 pad_token_id=tokens.padding_idx,
-                attn_implementation=config._attn_implementation,
+                attn_implementation=config._attn_implementation,  # type: ignore[call-arg]  # the base class takes it
             )
-        ).to(tokens.weight.device)
+        )
+        self.network = network.to(tokens.weight.device)
         own: Any = self.network.electra.embeddings
         own.word_embeddings.weight = self.network.generator_lm_head.weight = tokens.weight
         for name, module in tables.items():

@@ -93,7 +93,7 @@ class Entry:
         if self.results is None or self.own_arm is None or self.own_arm not in self.results.effects:
             return ""
         effect = self.results.effects[self.own_arm]
-        reused = sum(self.results.arms[self.own_arm].reused_flops) > 0
+        reused = any(self.results.arms[self.own_arm].reused_flops)
         source = f" · with what the source cost: {table.saving(effect.saving_with_source)}" if reused else ""
         return table.effect_words(effect, self.results) + source
 

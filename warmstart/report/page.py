@@ -26,6 +26,7 @@ from warmstart.report.results import Lineage, Results
 from warmstart.train.metrics import read_metrics
 
 CHIPS = {"holds": ("holds", "✓"), "does not hold": ("fails", "✕"), "unclear": ("unclear", "?")}
+STOPPED = "stopped"
 
 
 def render(folder: Path | str) -> Path:
@@ -83,13 +84,21 @@ def _verdicts(results: Results) -> str:
     """The paper's claim on one side, the verdict on every arm on the other: no arm is picked out."""
     effects = results.effects
     counts = {word: sum(e.verdict == word for e in effects.values()) for word in CHIPS}
+    stopped = [name for name, arm in results.arms.items() if any(arm.stopped)]
     parts = [f"{word} in {count}" for word, count in counts.items() if count]
-    arms = f"{len(effects)} arm{'s' if len(effects) != 1 else ''}"
-    summary = f"{', '.join(parts).capitalize()} of {arms}" if effects else "Nothing to compare"
+    parts += [f"{STOPPED} in {len(stopped)}"] if stopped else []
+    total = len(effects) + len(stopped)
+    arms = f"{total} arm{'s' if total != 1 else ''}"
+    summary = f"{', '.join(parts).capitalize()} of {arms}" if parts else "Nothing to compare"
     rows = "".join(
         f"<li>{chip(effect.verdict)}<b>{escape(name)}</b>"
         f"<span>{escape(table.effect_words(effect, results))}</span></li>"
         for name, effect in effects.items()
+    )
+    rows += "".join(
+        f"<li>{chip(STOPPED)}<b>{escape(name)}</b><span>could not win any more, by forecast; not measured to the end"
+        "</span></li>"
+        for name in stopped
     )
     at = " at equal training FLOPs" if results.trained else ", without training"
     ours = (
@@ -147,7 +156,7 @@ def chip(verdict: str) -> str:
     """The verdict as a coloured word; the sign says the same without colour."""
     if not verdict:
         return '<span class="chip baseline">baseline</span>'
-    kind, sign = CHIPS[verdict]
+    kind, sign = (STOPPED, "■") if verdict == STOPPED else CHIPS[verdict]
     return f'<span class="chip {kind}"><i aria-hidden="true">{sign}</i>{escape(verdict)}</span>'
 
 
@@ -159,9 +168,11 @@ def _curves(results: Results) -> str:
         + "</div>"
     )
     many = len(results.seeds) > 1
+    stopped = any(any(arm.stopped) for arm in results.arms.values())
     caption = (
         f"{results.metric} ({results.better} is better) on held-out data. "
         + (f"Lines: mean of {len(results.seeds)} seeds; bands: from the worst to the best seed. " if many else "")
+        + ("An arm with a stopped run is drawn as far as all of its seeds went. " if stopped else "")
         + f"Dotted: where “{results.baseline}” ends. Compute is that of the arm’s own training, from 0; what a reused "
         "model cost before is in “with source” below."
     )
@@ -179,8 +190,8 @@ def _further(results: Results) -> str:
         rows = []
         for arm, found in seen.arms.items():
             rise = [
-                None if values[-1] is None or values[0] is None else forgetting([values[0], values[-1]])
-                for values in found.curve.values
+                None if end is None or values[0] is None else forgetting([values[0], end])
+                for values, end in zip(found.curve.values, found.final, strict=True)
             ]
             rows.append(
                 [

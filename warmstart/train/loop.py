@@ -123,7 +123,7 @@ class Training:
             use_varlen(self.model)
         self.objective = stage.objective
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
-            rows: Any = torch.utils.data.ConcatDataset(data.train)  # type: ignore[arg-type]  # a lazy sequence of blocks
+            rows: Any = torch.utils.data.ConcatDataset(data.train)  # a lazy sequence of blocks
             self.extra = self.objective.start(self.model, tokenizer, rows)
         if self.extra is not None:
             self.extra.to(self.device)
