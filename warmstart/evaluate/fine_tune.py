@@ -1,9 +1,9 @@
-"""What a model can learn quickly: a copy of it with a new head is trained for a fixed number of steps on labelled texts.
+"""What a model can learn quickly: a copy of it with a new head trains for a fixed number of steps on labelled texts.
 
 This is how pre-training objectives are compared where their own losses cannot be: a detector and a masked language
 model have no loss in common, but both can be asked to learn the same task. Every evaluation begins with the same head
-and sees the same texts in the same order. The training belongs to the evaluation: it is in no budget and changes nothing
-of the model.
+and sees the same texts in the same order. The training belongs to the evaluation: it is in no budget and leaves the
+model as it is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Clustered random token detection (C-RTS): substitutes are drawn from where the model has been fooled.
 
-Every token belongs to a cluster of tokens that are used alike. A table counts, for each pair of clusters (the original's
+Every token belongs to a cluster of tokens used alike. A table counts, for each pair of clusters (the original's
 and the substitute's), the model's wrong answers less its right ones, and substitutes are drawn from clusters in
 proportion to exp(beta * count), where the counts of a row are scaled to 0..1. So the corruption stays hard without a
 generator that has to be trained: the price is a table of K x K numbers and a clustering before the first step (seconds,
@@ -35,7 +35,7 @@ from warmstart.objectives.token_clusters import cluster_tokens
 
 
 def target_chances(table: torch.Tensor, beta: float) -> torch.Tensor:
-    """The probability of each cluster of substitutes, for each cluster of originals: float64 `(K, K)`, rows add up to 1.
+    """The probability of each cluster of substitutes, for each cluster of originals: float64 `(K, K)`, rows sum to 1.
 
     Args:
         table: `(K, K)` counts; each row is scaled to 0..1 (a row of equal counts to 0).
@@ -151,7 +151,7 @@ class ClusteredTokenDetection(Objective):
         return ClusterSampler(found, self.beta).to(next(model.parameters()).device)
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
-        """`input_ids` (the originals), `position_ids`, `labels` as of `random-token-detection`: int64 `(batch, length)`;
+        """`input_ids` (the originals), `position_ids`, and `labels` as in `random-token-detection`: int64;
         `cluster_draws` and `token_draws`, float32, decide the substitutes, which only `loss` can know."""
         vocabulary = vocabulary_of(tokenizer)
         tokens = stacked(rows, "tokens")
