@@ -30,11 +30,13 @@ MODEL = Path(tempfile.gettempdir()) / f"warmstart-test-parts-{os.getpid()}"  # a
 # Parts that cannot be made without settings, with settings that make them.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
+    ("objectives", "clustered-token-detection"): {"clusters": 8},
     ("evaluate", "api-calls"): {"modules": {"validation": ["os"]}},
     ("evaluate", "stream"): {"sets": ["a", "b"]},
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},
+    ("curate", "learnable-loss"): {"model": str(MODEL), "length": 16, "batch_size": 2},
     ("curate", "model-loss"): {"model": str(MODEL), "length": 16, "batch_size": 2, "hard": 5.0},
     ("curate", "ngram-perplexity"): {"where": {"label": "x"}},
     ("curate", "quality-classifier"): {"where": {"label": "x"}},
@@ -51,6 +53,10 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("mix", "rate-matched"): {"rates": {"web": 0.8, "a": 0.2}, "replace": ["web"], "by": "b"},
     ("mix", "skill-it"): {"graph": {"a": {"a": 1.0, "b": 0.5}, "b": {"b": 1.0}}},
     ("sources", "corpus"): {"name": "brown"},
+    ("decode", "emulated"): {"base": "large", "reference": "small"},
+    ("decode", "product"): {"models": ["large", "stage"]},
+    ("evaluate", "probe"): {"task": "x", "source": "python-stdlib"},
+    ("evaluate", "fine-tune"): {"task": "x", "source": "python-stdlib"},
     ("sources", "union"): {"members": [{"type": "files", "path": "a.txt"}, "python-stdlib"]},
 }
 TWO_SOURCES = {"up-sample", "replay", "rate-matched", "skill-it"}  # with the settings above

@@ -20,6 +20,7 @@ from typing import Any
 
 from accelerate import PartialState
 from rich.console import Console
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -33,6 +34,7 @@ from warmstart.models.card import model_card
 from warmstart.models.load import load_model
 from warmstart.models.save import save_model, weights_hash
 from warmstart.models.tokenizer import check_fits, load_tokenizer, tokenizer_for
+from warmstart.named_models import named_models
 from warmstart.objectives.blocks import first_position
 from warmstart.provenance import Lineage, commit, machine, versions
 from warmstart.randomness import derive_seed
@@ -222,7 +224,7 @@ def _run_stage(
         history=history,
         accept_changed_data=accept_changed_data,
     )
-    reporter.event("note", text=what_moves(model))
+    reporter.event("note", text=what_moves(model, training.extra))
     values = training.run()
     if not processes.is_main_process:
         return
@@ -249,7 +251,7 @@ def _run_stage(
         "peak_memory_bytes": peak_memory_bytes(),
         "parameters": model.num_parameters(),
         "weights": end_id,
-        "reused_flops": lineage.cost(start_id),
+        "reused_flops": _reused_flops(stage, start_id, lineage),
         "first": training.first_values,
         "final": values,
         "precision": training.precision,
@@ -293,6 +295,17 @@ def _earlier_state(stage: Stage, start: str | None) -> Path | None:
             f"train.moments: '{start}' has no saved state beside it; 'load' needs the model folder of a run"
         )
     return state
+
+
+def _reused_flops(stage: Stage, start_id: str, lineage: Lineage) -> float:
+    """What the starting weights cost to make, and every other model of a run that the stage's parts name."""
+    known, identities = Lineage(dict(lineage.nodes), list(lineage.edges)), [start_id]
+    for name in named_models(stage.model_copy(update={"from_": None, "tokenizer": None})):
+        finished = Path(name).parent / "stage.json"
+        if finished.is_file():
+            identities.append(json.loads(finished.read_text(encoding="utf-8"))["weights"])
+            known.absorb(Lineage.load(finished.parent.parent.parent / "lineage.json"))
+    return known.cost(*identities)
 
 
 def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:
@@ -365,11 +378,15 @@ def _check_length(model: PreTrainedModel, stage: Stage) -> None:
             raise ModelError(f"{where}.length {data.length} is more than the model's {limit} positions; lower it")
 
 
-def what_moves(model: PreTrainedModel) -> str:
-    """How many and which weights train, and what is frozen."""
+def what_moves(model: PreTrainedModel, extra: nn.Module | None = None) -> str:
+    """How many and which weights train, and what is frozen; those of the objective's own modules apart."""
     moving = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     frozen = {name: p.numel() for name, p in model.named_parameters() if not p.requires_grad}
     line = f"{sum(moving.values()):,} weights train in {len(moving)} tensors"
+    known = {id(p) for p in model.parameters()}
+    own = [p.numel() for p in extra.parameters() if id(p) not in known] if extra is not None else []
+    if own:
+        line += f", and {sum(own):,} of the objective's own in {len(own)}, which are not exported"
     if not frozen:
         return line + "; nothing is frozen"
     shown = ", ".join(list(frozen)[:3]) + (", ..." if len(frozen) > 3 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -9,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy.stats import chisquare
+from tiny_encoders import encoder
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from examples import run_example
 from warmstart.errors import ModelError
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives import Batch, Row
-from warmstart.objectives.masked import Masked, _document_mask
+from warmstart.objectives.bidirectional import document_mask
+from warmstart.objectives.masked import Masked
 from warmstart.objectives.words import Words
 
 TEXT = "def reader(self):\n    return self.read_all(chunk=1024) + other\n"
@@ -146,7 +151,7 @@ def test_documents_and_padding_are_told_only_where_there_are_some(tokenizer: Any
     shared = collated(rows, tokenizer)[0]
     assert torch.equal(shared["documents"][0], torch.arange(128) // 32)
     assert "attention_mask" not in shared
-    mask = _document_mask(shared["documents"])
+    mask = document_mask(shared["documents"])
     assert mask.shape == (2, 1, 128, 128)
     assert mask.dtype == torch.float32
     same = torch.arange(128)[:, None] // 32 == torch.arange(128)[None] // 32
@@ -164,3 +169,47 @@ def test_documents_and_padding_are_told_only_where_there_are_some(tokenizer: Any
 def test_a_tokenizer_without_a_mask_token() -> None:
     with pytest.raises(ModelError, match="no mask token"):
         collated(random_rows(1), train_tokenizer([TEXT], 300, "causal"))
+
+
+def test_fates(tokenizer: Any) -> None:
+    batch, tokens = collated(random_rows(), tokenizer, fates=(0.5, 0.2, 0.3))
+    chosen, visible = batch["labels"].numpy() != -100, batch["input_ids"].numpy()
+    masked = visible[chosen] == tokenizer.mask_token_id
+    assert masked.mean() == pytest.approx(0.5, abs=0.05)
+    assert (visible[chosen] == tokens[chosen]).mean() == pytest.approx(0.3, abs=0.05)
+    with pytest.raises(ValidationError, match=r"must add up to 1, found 1\.1"):
+        Masked(fates=(0.8, 0.2, 0.1))
+
+
+def test_without_a_mask_every_chosen_token_is_a_random_one(tokenizer: Any) -> None:
+    """SLM: no [MASK] in the input, labels at chosen places only, all ordinary tokens alike."""
+    rows = random_rows(400)
+    batch, tokens = collated(rows, tokenizer, fates=(0, 1, 0))
+    visible, labels = batch["input_ids"].numpy(), batch["labels"].numpy()
+    chosen = labels != -100
+    assert not (visible == tokenizer.mask_token_id).any()
+    assert (visible[~chosen] == tokens[~chosen]).all()
+    assert (labels[chosen] == tokens[chosen]).all()
+    assert chosen[tokens >= 5].mean() == pytest.approx(0.15, abs=0.01)
+    assert (visible[chosen] == tokens[chosen]).mean() < 3 / len(tokenizer)  # never kept on purpose
+    counts = np.bincount(visible[chosen], minlength=len(tokenizer))
+    assert counts[:5].sum() == 0
+    assert chisquare(counts[5:]).pvalue > 1e-3
+    unmasked = train_tokenizer([TEXT], 300, "causal")
+    other = [row | {"tokens": np.minimum(row["tokens"], len(unmasked) - 1)} for row in rows[:2]]
+    assert "labels" in collated(other, unmasked, fates=(0, 1, 0))[0]  # no mask token is needed
+
+
+@pytest.mark.parametrize("fates", [(0.8, 0.1, 0.1), (0, 1, 0)])
+def test_the_loss_begins_at_the_logarithm_of_the_vocabulary(tokenizer: Any, fates: Any) -> None:
+    batch = collated(random_rows(), tokenizer, fates=fates)[0]
+    loss = Masked(fates=fates).loss(encoder(head="masked"), batch)
+    assert loss.total.item() == pytest.approx(math.log(len(tokenizer)), abs=0.2)
+
+
+def test_example(tokenizer: Any) -> None:
+    names = run_example(
+        Masked, Masked=Masked, torch=torch, np=np, model=encoder(head="masked"), tokenizer=tokenizer,
+        rows=random_rows(4),
+    )  # fmt: skip
+    assert names["loss"].total.isfinite()

@@ -44,3 +44,20 @@ def test_two_processes_equal_one(tmp_path: Path, layout: str) -> None:
     assert set(one) == set(two)
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["replaced-token-detection", "clustered-token-detection"])
+def test_an_objectives_own_modules_are_trained_by_all_processes(tmp_path: Path, objective: str) -> None:
+    """The generator's gradients and the table's counts are those of the whole step: else the third step differs."""
+    raw: dict[str, Any] = tiny_recipe(write_corpus(tmp_path / "c.jsonl"), objective="masked", steps=8, save_every=8)
+    raw["stages"][0]["init"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    raw["stages"][0]["objective"] = {"type": objective} | ({"clusters": 8} if "clustered" in objective else {})
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(raw))
+    for processes in (1, 2):
+        run_with(processes, recipe, tmp_path / str(processes))
+    for file in ("model/model.safetensors", "state/step-00000008/extra.safetensors"):
+        one, two = (load_file(tmp_path / str(n) / "stages/00-first" / file) for n in (1, 2))
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-4)

@@ -165,7 +165,7 @@ class ApiCalls(Evaluator):
         if subject.objective.head != "causal":
             raise ModelError("evaluator api-calls: needs a causal model, which says what comes next")
         sets = {"validation": subject.data, **subject.also}
-        values = {}
+        values: dict[str, float] = {}
         for name, modules in self.modules.items():
             if name not in sets:
                 raise DataError(

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForTokenClassification,
+    PretrainedConfig,
     PreTrainedModel,
 )
 
 from warmstart.errors import ModelError, nearest
 
+LABELS = {0: "original", 1: "replaced"}
+
+
+class Detection:
+    """Models that say of each token whether it is the original one: ELECTRA with its own head, every other encoder as a
+    token classifier with two classes."""
+
+    @staticmethod
+    def from_config(config: PretrainedConfig, **settings: Any) -> PreTrainedModel:
+        config = copy.deepcopy(config)
+        config.id2label, config.label2id = dict(LABELS), {label: number for number, label in LABELS.items()}
+        return Detection._kind(config).from_config(config, **settings)
+
+    @staticmethod
+    def from_pretrained(name: str, **settings: Any) -> Any:
+        return Detection._kind(AutoConfig.from_pretrained(name, trust_remote_code=False)).from_pretrained(
+            name, **settings
+        )
+
+    @staticmethod
+    def _kind(config: PretrainedConfig) -> Any:
+        return AutoModelForPreTraining if config.model_type == "electra" else AutoModelForTokenClassification
+
+
 HEADS: dict[str, Any] = {
     "causal": AutoModelForCausalLM,
     "masked": AutoModelForMaskedLM,
+    "detection": Detection,
     "image-classification": AutoModelForImageClassification,
     "none": AutoModel,
 }

@@ -33,6 +33,8 @@ MASKED = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+ENCODERS = ("masked", "detection")
+"""The heads of models that read both sides: their tokenizers are alike, so that their models can be compared."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: str) -> PreTrainedTokenizerFast:
@@ -42,7 +44,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: str) -> PreTrai
         texts: the training texts, read once.
         vocab_size: at most so many tokens, special ones included; fewer where the texts have no more pairs
             to merge.
-        kind: `masked` for [PAD] [UNK] [CLS] [SEP] [MASK] around each text; otherwise <|endoftext|> alone,
+        kind: `masked` (encoders) for [PAD] [UNK] [CLS] [SEP] [MASK] around each text; otherwise <|endoftext|> alone,
             which the tokenizer does not add by itself.
 
     Raises:
@@ -125,7 +127,7 @@ def tokenizer_for(
         return load_tokenizer(settings.load)
     size = settings.train
     assert size is not None
-    kind = "masked" if head == "masked" else "causal"
+    kind = "masked" if head in ENCODERS else "causal"
     folder = (cache_dir or cache_folder()) / "tokenizers" / digest(FORMAT, training_key(data), size, kind)
 
     def make(draft: Path) -> dict[str, Any]:

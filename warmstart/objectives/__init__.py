@@ -22,6 +22,7 @@ from warmstart.part import Part
 
 Row = dict[str, Any]
 Batch = dict[str, torch.Tensor]
+Head = Literal["causal", "masked", "detection", "none"]
 
 
 @dataclass
@@ -49,15 +50,27 @@ class Loss:
 class Objective(Part, room="objectives"):
     """The contract of an objective."""
 
-    head: ClassVar[Literal["causal", "masked", "none"]] = "none"
+    head: ClassVar[Head] = "none"
     """Which head the model needs: decides `AutoModelForCausalLM`, `AutoModelForMaskedLM`, ..."""
     layouts: ClassVar[tuple[str, ...]] = ("padded",)
     """The layouts of `warmstart/train/layout.py` whose batches `loss` takes. For others than `padded` all columns of a
     batch are `(rows, length)` and `documents` or `attention_mask` say what is padding; an `unpadded` batch is
     `(1, tokens)`, without these two, and has `text_lengths`: int64 `(texts,)` on the host."""
 
-    def start(self, model: nn.Module) -> nn.Module | None:
-        """Extra modules that train and are saved with the run but are left out of the exported model (or `None`)."""
+    def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> nn.Module | None:
+        """Extra modules that train and are saved with the run but are left out of the exported model (or `None`).
+
+        Parameters that they share with the model train once. All randomness comes from PyTorch's global generator,
+        which the caller has seeded. It is called again when a run is resumed; what was saved is then loaded into the
+        result.
+
+        Args:
+            tokenizer, rows: the stage's tokenizer and all its training rows, for objectives that learn something of
+                them before the first step; others need neither.
+
+        Raises:
+            UserError: this objective cannot train this model.
+        """
         return None
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:

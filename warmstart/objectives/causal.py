@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from warmstart.objectives import Batch, Loss, Objective, Row
+from warmstart.objectives import Batch, Head, Loss, Objective, Row
 from warmstart.objectives.blocks import NO_TARGET, context_of, stacked, token_loss
 
 
@@ -22,7 +22,7 @@ class Causal(Objective):
     """Next-token prediction; a document's first token is never a target, its end mark is."""
 
     type: Literal["causal"] = "causal"
-    head: ClassVar[Literal["causal", "masked", "none"]] = "causal"
+    head: ClassVar[Head] = "causal"
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
         """`input_ids`, `position_ids` and `labels`, int64 `(batch, length)`.

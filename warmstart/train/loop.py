@@ -123,7 +123,8 @@ class Training:
             use_varlen(self.model)
         self.objective = stage.objective
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
-            self.extra = self.objective.start(self.model)
+            rows: Any = torch.utils.data.ConcatDataset(data.train)  # a lazy sequence of blocks
+            self.extra = self.objective.start(self.model, tokenizer, rows)
         if self.extra is not None:
             self.extra.to(self.device)
         self.settings.trainable.prepare(self.model, derive_seed(seed, "stage", self.number, "trainable"))
@@ -149,6 +150,7 @@ class Training:
         self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
         self._start: dict[str, torch.Tensor] | None = None
+        self._composed: torch.nn.Module | None = None
         self._finished = False
 
     # ---- the whole stage -------------------------------------------------------------------------------------------
@@ -267,6 +269,7 @@ class Training:
                 scale = weight * self.processes.num_processes
                 (loss.total if scale == 1 else loss.total * scale).backward()
             losses.append((weight, loss))
+        self._share_extra_gradients()
         if len(losses) == 1 and self.processes.num_processes == 1:
             loss = losses[0][1]
             return Loss(loss.total.detach(), loss.targets, loss.parts, loss.per_row)
@@ -394,7 +397,7 @@ class Training:
         """
         began = time.perf_counter()
         subject = Subject(
-            self.model,
+            self._evaluated_model(),
             self.tokenizer,
             self.objective,
             self.data,
@@ -417,6 +420,15 @@ class Training:
             log.write(asdict(self.counts) | values)
         self.reporter.event("evaluation", step=self.counts.step, flops=self.counts.flops, values=values)
         return values
+
+    def _evaluated_model(self) -> torch.nn.Module:
+        """The model, or what `evaluate.decode` makes of it and others, which are loaded once."""
+        decode = self.stage.evaluate.decode
+        if decode is None:
+            return self.model
+        if self._composed is None:
+            self._composed = decode.compose(self.model, self.tokenizer).to(self.device)
+        return self._composed
 
     def _evaluations_due(self) -> int:
         """How many evaluations should have happened by now; one is due when a step makes this number larger."""
@@ -577,6 +589,17 @@ class Training:
         unused = self.settings.trainable.name != "all"
         devices = [self.device.index] if self.device.type == "cuda" else None
         return torch.nn.parallel.DistributedDataParallel(self.model, devices, find_unused_parameters=unused)
+
+    def _share_extra_gradients(self) -> None:
+        """The mean over all processes of the gradients of the objective's own modules, as the wrapped model has it;
+        what they share with the model has it already."""
+        if self.processes.num_processes == 1 or self.extra is None:
+            return
+        models = {id(parameter) for parameter in self.model.parameters()}
+        for parameter in self.extra.parameters():
+            if id(parameter) not in models and parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.processes.num_processes
 
     @property
     def _pieces(self) -> int:

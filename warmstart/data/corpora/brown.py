@@ -4,6 +4,10 @@ One file is one row, so that a split never cuts through a text. The files hold t
 here the tags go, punctuation returns to its word, the quotes ``` `` ''``` become `"`, and marks that stand twice
 (`; ;`, `? ?`, `! !`) stand once, so that the texts can be mixed with ordinary ones. `categories.pickle` in the package
 is never opened: `cats.txt` says the same.
+
+`brown-tagged` keeps what is taken out here: a sentence is a row, with its `words` as they stand in the file and their
+`tags`. There are 472 of them; `simple_tags` are the 85 without what follows -, +, * or $ (titles, foreign words,
+negation, contractions).
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from pathlib import Path
 from warmstart.data.corpora.corpus import Corpus, Package, Row
 
 CLOSING = re.compile(r" (?=[.,;:?!)\]]+(?: |$))")  # no space before these
+SUFFIX = re.compile(r"(?<=[a-z])[-+*$].*")
 OPENING = re.compile(r"(?<=[(\[]) ")
 
 
@@ -26,6 +31,24 @@ def read(folder: Path, language: str) -> Iterator[Row]:
         text = (root / name).read_text("ascii")
         paragraphs = [block for block in re.split(r"\n\s*\n", text) if block.strip()]
         yield {"text": "\n\n".join(map(_plain, paragraphs)), "id": name, "genre": genre, "year": 1961}
+
+
+def read_tagged(folder: Path, language: str) -> Iterator[Row]:
+    """One row per sentence: `words`, `tags`, `simple_tags`, `genre`; `id` is the file and the number in it."""
+    root = folder / "package"
+    genres = dict(line.split()[:2] for line in (root / "cats.txt").read_text("ascii").splitlines() if line.strip())
+    for name, genre in sorted(genres.items()):
+        lines = [line.split() for line in (root / name).read_text("ascii").splitlines()]
+        for number, tokens in enumerate(line for line in lines if line):
+            words, tags = ([token.rpartition("/")[place] for token in tokens] for place in (0, 2))
+            yield {
+                "text": detokenised(words),
+                "id": f"{name}-{number}",
+                "genre": genre,
+                "words": words,
+                "tags": tags,
+                "simple_tags": [SUFFIX.sub("", tag) for tag in tags],
+            }
 
 
 def _plain(block: str) -> str:
@@ -59,4 +82,16 @@ CORPUS = Corpus(
         ),
     ),
     columns=("genre", "year"),
+)
+
+TAGGED = Corpus(
+    name="brown-tagged",
+    title="Brown corpus, sentence by sentence, with parts of speech",
+    licence=CORPUS.licence,
+    use=CORPUS.use,
+    megabytes=5.97,
+    rows=57340,
+    read=read_tagged,
+    packages=CORPUS.packages,
+    columns=("genre", "words", "tags", "simple_tags"),
 )

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 Row = dict[str, Any]
 Reader = Callable[[Path, str], Iterator[Row]]
-"""(folder, language) -> rows with `text`, `id` and metadata; the files are `folder / <path inside the archive>`."""
+"""(folder, language) -> rows with `text`, `id` and metadata; the files are `folder / <path inside the archive>`. A
+picture (`image`) or a sound (`audio`) is given as the bytes of its file; the rows then refer to them."""
 Registry = Literal["pypi", "npm", "debian", "debian-index"]
 
 

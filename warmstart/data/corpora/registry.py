@@ -33,6 +33,7 @@ CORPORA: dict[str, Corpus] = {
         prose.PROSE,
         prose.PROSE_EXTENDED,
         brown.CORPUS,
+        brown.TAGGED,
         sotu.CORPUS,
         wiki_leads.CORPUS,
         anarchism.CORPUS,
