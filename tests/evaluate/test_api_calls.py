@@ -43,6 +43,7 @@ def test_names_of_a_program() -> None:
     assert names(PROGRAM, "networkx") == ["Graph", "algorithms", "dag", "topological_sort", "flatten"]
     assert names(PROGRAM, "os") == ["path", "join"]
     assert names(PROGRAM, "os", "other") == ["path", "join", "name"]
+    assert names(PROGRAM, ".") == ["no"]
     assert names(PROGRAM, "nothing") == []
 
 

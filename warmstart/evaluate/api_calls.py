@@ -16,10 +16,10 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ from warmstart.evaluate.held_out import evaluation_mode
 if TYPE_CHECKING:
     from warmstart.data.prepare import Prepared
 
-_known: WeakKeyDictionary[Blocks, dict[Any, list[Target]]] = WeakKeyDictionary()
-"""What was found in blocks: they are the same at every evaluation of a training."""
+_known: dict[tuple[Any, ...], list[Target]] = {}
+"""What was found in a set, by its fingerprint and what was asked: the same at every evaluation of all stages."""
 LINE_END = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")  # where Python's lines end; `splitlines` knows more ends
 
 
@@ -43,7 +43,7 @@ def api_names(text: str, modules: Sequence[str]) -> list[tuple[int, int]]:
     """Where the names stand that a program asks of some modules: `(first, end)` in characters, without the dot.
 
     Args:
-        modules: top-level modules, e.g. `networkx`. Relative imports count as a program's own, and so as none of them.
+        modules: top-level modules, e.g. `networkx`; `.` stands for whatever is imported relatively.
 
     Returns:
         In the order of the text; empty where it is not Python.
@@ -77,8 +77,10 @@ def _bound_by(node: ast.AST, modules: Sequence[str]) -> Iterator[str]:
         for alias in node.names:
             if alias.name.split(".")[0] in modules:
                 yield alias.asname or alias.name.split(".")[0]
-    elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] in modules:
-        yield from (alias.asname or alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        origin = "." if node.level else (node.module or "").split(".")[0]
+        if origin in modules:
+            yield from (alias.asname or alias.name for alias in node.names)
 
 
 def _root(node: ast.expr) -> str | None:
@@ -113,8 +115,9 @@ def targets_of(blocks: Blocks, tokenizer: Any, modules: Sequence[str], limit: in
             continue
         offsets = again["offset_mapping"]
         for first, end in api_names(text, modules):
-            tokens = [n for n, (begin, stop) in enumerate(offsets) if begin < end and stop > first]
-            whole = bool(tokens) and offsets[tokens[0]][0] >= first and offsets[tokens[-1]][1] <= end
+            begin = bisect_left(offsets, (first, first))
+            tokens = range(begin, bisect_left(offsets, (end, end), begin))  # those that begin inside the name
+            whole = bool(tokens) and offsets[tokens[0]][0] == first and offsets[tokens[-1]][1] == end
             if whole and all(places[n][1] > 0 for n in tokens):
                 found += [Target(*places[n], names) for n in tokens]
                 names += 1
@@ -123,14 +126,14 @@ def targets_of(blocks: Blocks, tokenizer: Any, modules: Sequence[str], limit: in
 
 def _documents(blocks: Blocks, tokenizer: Any, limit: int) -> Iterator[tuple[list[tuple[int, int]], list[int]]]:
     """Each whole document of the first blocks: (block, place) of its tokens, and the tokens, without special ones."""
-    special = set(tokenizer.all_special_ids)
+    special, end = set(tokenizer.all_special_ids), tokenizer.eos_token_id
     places: list[tuple[int, int]] = []
     ids: list[int] = []
     for number in range(min(limit, len(blocks))):
         row = blocks[number]
         tokens = row["tokens"].tolist()
         for place in np.flatnonzero(row["documents"] >= 0).tolist():
-            if tokens[place] == tokenizer.eos_token_id:
+            if tokens[place] == end:
                 yield places, ids
                 places, ids = [], []
             elif tokens[place] not in special:
@@ -153,7 +156,7 @@ class ApiCalls(Evaluator):
 
     type: Literal["api-calls"] = "api-calls"
     modules: Annotated[dict[str, list[str]], Field(min_length=1)] = Field(
-        description="Which top-level modules belong to each held-out set."
+        description="Which top-level modules belong to each held-out set; `.`: those that are imported relatively."
     )
     tokens: Annotated[int, Field(gt=0)] = Field(65536, description="Read at most so many tokens of each set.")
     batch_size: Annotated[int, Field(gt=0)] = Field(32, description="Blocks per batch.")
@@ -179,11 +182,10 @@ class ApiCalls(Evaluator):
                 if not len(blocks):
                     continue
                 limit = max(1, self.tokens // blocks.length // len(data.validation))
-                known = _known.setdefault(blocks, {})
-                key = (*modules, limit)
-                if key not in known:
-                    known[key] = targets_of(blocks, subject.tokenizer, modules, limit)
-                targets = known[key]
+                key = (data.fingerprint, source, *modules, limit)
+                if key not in _known:
+                    _known[key] = targets_of(blocks, subject.tokenizer, modules, limit)
+                targets = _known[key]
                 needed = sorted({target.block for target in targets})
                 best: dict[int, torch.Tensor] = {}
                 for start in range(0, len(needed), self.batch_size):
