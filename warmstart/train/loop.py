@@ -195,7 +195,8 @@ class Training:
                         log.close()
                     raise Interrupted(f"interrupted at step {self.counts.step}; the state is saved")
             if self.counts.step == 0:
-                paid = f" after trials of {self.counts.flops:.3g} FLOPs" if self.counts.flops else ""
+                spent = f"{self.counts.flops:.3g} FLOPs of trials, or of what the stage before measured at its end"
+                paid = f" after {spent}" if self.counts.flops else ""
                 raise UserError(
                     f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs{paid}"
                 )
