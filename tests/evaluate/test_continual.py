@@ -28,6 +28,7 @@ def test_by_hand() -> None:
     assert run_example(forgotten, forgotten=forgotten)["lost"] == pytest.approx([0.3])
     assert forgotten(MATRIX) == pytest.approx([0.1, 0.3])
     assert forgotten_from_best([[0.6, 0.2, 0.1], [0.9, 0.8, 0.3], [0.8, 0.5, 0.9]]) == pytest.approx([0.1, 0.3])
+    assert forgotten_from_best([[0.5, 0.2], [0.9, 0.8]]) == pytest.approx([-0.4])  # the last row is not what was before
     assert backward_transfer(MATRIX) == pytest.approx(-0.2)
     assert forward_transfer(MATRIX, [0.0, 0.1, 0.1]) == pytest.approx((0.1 + 0.2) / 2)
 

@@ -47,7 +47,7 @@ def project(gradient: Mapping[str, torch.Tensor], reference: Mapping[str, torch.
     """
     along = sum(float((g.double() * reference[name].double()).sum()) for name, g in gradient.items())
     square = sum(float(r.double().square().sum()) for r in reference.values())
-    if along >= 0 or square == 0:
+    if along >= 0:  # also where the reference is zero
         return False
     for name, g in gradient.items():
         g.sub_(reference[name].to(g.dtype), alpha=along / square)
