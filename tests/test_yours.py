@@ -166,7 +166,7 @@ def test_going_on_with_ones_own_model_on_ones_own_text(model: str, texts: str, t
     assert losses(results, "rewarm")[-1] < first["rewarm"]
     assert any(edge.operation == f"load {model}" for edge in results.arms["rewarm"].lineage[0].edges)
     assert results.given == {"upstream": model}
-    assert "not known" in results.remarks[-1]
+    assert results.remarks[-1].startswith(f"'{model}' was given, not made")
     assert results.sources == {}
     assert not (tmp_path / "sources").exists()
 

@@ -325,9 +325,11 @@ class Results(Form):
     def remarks(self) -> list[str]:
         """What a reader should know before believing the effects; one sentence each."""
         found = verdict.remarks(self.model_dump(mode="json", by_alias=True))
-        if self.given and not any(flops for arm in self.arms.values() for flops in arm.reused_flops):
-            names = ", ".join(f"'{model}'" for model in dict.fromkeys(self.given.values()))
-            found.append(f"What the given model {names} cost to make is not known: 'with source' leaves it out.")
+        for model in dict.fromkeys(self.given.values()):
+            found.append(
+                f"'{model}' was given, not made: unless it lies in a run folder, what it cost is not known, and 'with "
+                "source' leaves it out."
+            )
         return found
 
     def text(self) -> str:
