@@ -31,6 +31,7 @@ from warmstart.yours import Given, Yours, command, grown_fields, settings, sourc
 SLUGS = [system.slug for system in systems()]
 TUNED = ("spdf",)  # their second stage fine-tunes on text of the study's own
 HELPERS = {"eft": "small"}  # models that a study makes itself beside the given one
+ENCODERS = ("unpadded-bert", "structural-ssl")
 SCALES = [(system.slug, scale) for system in systems() for scale in read_file(system.file).values["scales"]]
 
 
@@ -124,7 +125,7 @@ def test_no_arm_trains_another_model_or_other_text(slug: str, scale: str, model:
 @pytest.mark.parametrize("slug", SLUGS)
 def test_the_command_that_is_shown_is_understood(slug: str, model: str, encoder: str, texts: str) -> None:
     line = command(slug, read_study(slug).yours)
-    own = encoder if slug == "unpadded-bert" else model
+    own = encoder if slug in ENCODERS else model
     words = line.replace("MODEL", own).replace("DATA", texts).replace("WIDTH", "32").split()
     assert words[:2] == ["warmstart", "study"]
     result = CliRunner().invoke(app, ["check", *words[2:], "--scale", "smoke"])
