@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from corpora import GivenRows
+from docstring_examples import run_example
 from tiny_encoders import encoder, tokenizer
 
-from examples import run_example
 from warmstart.errors import DataError, ModelError
 from warmstart.evaluate import Evaluator, Subject
 from warmstart.evaluate.fine_tune import FineTune, batches, warm_up_and_fall

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from tiny_encoders import alone, encoder, given_tokens, random_rows, tokenizer
 
-from examples import run_example
 from warmstart.errors import DataError, ModelError
 from warmstart.objectives import Batch, Row
 from warmstart.objectives.bidirectional import vocabulary_of
