@@ -177,7 +177,7 @@ def test_fates(tokenizer: Any) -> None:
     masked = visible[chosen] == tokenizer.mask_token_id
     assert masked.mean() == pytest.approx(0.5, abs=0.05)
     assert (visible[chosen] == tokens[chosen]).mean() == pytest.approx(0.3, abs=0.05)
-    with pytest.raises(ValidationError, match="must add up to 1, found 1.1"):
+    with pytest.raises(ValidationError, match=r"must add up to 1, found 1\.1"):
         Masked(fates=(0.8, 0.2, 0.1))
 
 

@@ -230,7 +230,7 @@ def test_logits_at_some_places_are_those_of_the_whole() -> None:
 @pytest.mark.parametrize("like", ["bert", "electra", "roberta"])
 def test_packed_documents_do_not_see_each_other(like: str) -> None:
     """Generator and detector: the losses of a block are those of its documents alone."""
-    objective, model, generator = started(like)
+    objective, _, generator = started(like)
     whole = random_rows(3)
     pieces = [{name: column[32 * n : 32 * n + 32] for name, column in row.items()} for row in whole for n in range(4)]
     batch = objective.collate(whole, tokenizer(), np.random.default_rng(0))

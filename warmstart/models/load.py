@@ -21,7 +21,6 @@ from transformers import (
 
 from warmstart.errors import ModelError, nearest
 
-
 LABELS = {0: "original", 1: "replaced"}
 
 

@@ -86,7 +86,7 @@ def cluster_tokens(
         found = KMeans(min(clusters, len(vectors)), n_init=3, random_state=seed).fit_predict(vectors)
     if len(np.unique(found)) < clusters:
         raise DataError(
-            f"the text has tokens of {len(np.unique(found))} different uses, too few for {clusters} clusters; lower them"
+            f"the text has tokens of {len(np.unique(found))} different uses, too few for {clusters} clusters"
         )
     result = np.full(len(ordinary), -1, dtype=np.int64)
     result[ordinary] = found
