@@ -220,13 +220,10 @@ def test_fine_tuning_learns_the_task(like: str, head: str) -> None:
 def test_fine_tuning_on_words() -> None:
     task = fine_tune(source=GivenRows(given=word_rows()), words="w", steps=30, learning_rate=1e-2)
     assert task.accuracy(encoder(), tokenizer(), seed=0) > 0.95
-    some = [
-        Example("some self.read text", ["s", "r", "t"], ["some", "self.read", "text"]),
-        Example("more", ["?"], ["more"]),
-    ]
-    logits, wanted = task._answers(
-        with_new_head(encoder(), 4, 0, auto=AutoModelForTokenClassification), tokenizer(), some, "fp32"
-    )
+    words = ["some", "self.read", "text"]
+    some = [Example(" ".join(words), ["s", "r", "t"], words), Example("more", ["?"], ["more"])]
+    tagger = with_new_head(encoder(), 5, 0, auto=AutoModelForTokenClassification)
+    _, wanted = task._answers(tagger, tokenizer(), some, "fp32")
     tokens = tokenizer().convert_ids_to_tokens(tokenizer()(some[0].text)["input_ids"])
     assert tokens == ["[CLS]", "some", "Ġself", ".", "read", "Ġtex", "t", "[SEP]"]
     classes = task.examples.classes
