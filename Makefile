@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 
-.PHONY: demo test lint types smoke studies browser bench clean
+.PHONY: demo test lint types smoke studies gallery browser bench clean
 
 demo: $(VENV)/.installed  ## grow a small language model and compare it with training from nothing
 	$(BIN)/warmstart study bert2bert --scale demo --out runs/demo
@@ -17,6 +17,7 @@ test: $(VENV)/.installed-test browser  ## everything the tests need, and the tes
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/warmstart catalog --docs docs --check
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
@@ -32,6 +33,9 @@ studies: $(VENV)/.installed  ## every study at laptop scale, into results/
 	  slug=$$(basename $$study .yaml); \
 	  $(BIN)/warmstart study $$slug --scale laptop --out runs/laptop/$$slug --results results || exit 1; \
 	done
+
+gallery: $(VENV)/.installed  ## docs/gallery.md and its figures, from the study files and results
+	$(BIN)/warmstart catalog --docs docs
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/throughput.py

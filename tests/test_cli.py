@@ -97,7 +97,7 @@ def test_help_and_version_import_nothing_heavy():
     script = """
 import sys
 from warmstart.cli import app
-for arguments in (["--help"], ["--version"], ["study", "--help"], ["catalog"], ["catalog", "grow"]):
+for arguments in (["--help"], ["--version"], ["study", "--help"], ["catalog"], ["catalog", "grow", "--json"]):
     try:
         app(arguments)
     except SystemExit as end:
@@ -271,7 +271,7 @@ def test_check_says_what_would_happen(recipe, study):
         assert fragment in result.stdout
     result = invoke("check", study)
     assert result.exit_code == 0, result.output
-    for fragment in ("arm scratch (baseline)", "1e+10 flops", "scales: smoke", "3 seeds"):
+    for fragment in ("arm scratch (baseline)", "1e+10 flops, about 3e+04 tokens", "scales: smoke", "3 seeds"):
         assert fragment in result.stdout
     assert "1 seed," in invoke("check", study, "--scale", "smoke").stdout
     assert invoke("check", recipe, "--scale", "smoke").exit_code == 2
@@ -297,12 +297,47 @@ def test_check_of_the_packaged_study():
     assert "keeps the function exactly" in result.stdout
 
 
-def test_catalog_fits_80_columns():
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["catalog"])
+@pytest.mark.parametrize("words", [[], ["grow a model"], ["skillit"], ["data"]])
+def test_catalog_fits_80_columns(words):
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["catalog", *words])
     assert result.exit_code == 0
-    assert "bert2bert" in result.stdout
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
+
+
+def test_catalog_shows_all_in_short_and_what_was_looked_for_in_full():
+    every = invoke("catalog").stdout
+    assert "bert2bert" in every
+    assert "meco" in every
+    assert "warmstart study" not in every
+    found = " ".join(invoke("catalog", "grow", "a", "model").stdout.split())
+    assert found.index("bert2bert") == 0
+    for piece in ("47 % training compute saved", "holds", "aki-two-stage", "GPT_BASE (117M)", "1.07 M parameters"):
+        assert piece in found
+    assert "warmstart study bert2bert --model MODEL --to width=WIDTH --data DATA" in found
     assert "no system fits 'quantum'" in invoke("catalog", "quantum").stdout
+
+
+def test_catalog_for_scripts_and_as_a_page(tmp_path):
+    found = json.loads(invoke("catalog", "bert2bert", "--json").stdout)
+    assert found[0]["slug"] == "bert2bert"
+    assert found[0]["verdict"] == "holds"
+    assert found[0]["arms"]["aki-short-source"] == "unclear"
+    assert json.loads(invoke("catalog", "quantum", "--json").stdout) == []
+    assert invoke("catalog", "--html", tmp_path / "g.html").exit_code == 0
+    assert "bert2bert" in (tmp_path / "g.html").read_text()
+
+
+def test_catalog_writes_and_checks_the_docs(tmp_path):
+    result = invoke("catalog", "--docs", tmp_path, "--check")
+    assert result.exit_code == 2
+    assert "gallery.md" in result.stderr
+    assert f"warmstart catalog --docs {tmp_path}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+    assert invoke("catalog", "--docs", tmp_path).exit_code == 0
+    assert invoke("catalog", "--docs", tmp_path, "--check").exit_code == 0
+    assert invoke("catalog", "--check").exit_code == 2
+    assert invoke("catalog", "meco", "--docs", tmp_path).exit_code == 2
 
 
 def test_schema_to_the_terminal_and_to_a_file(tmp_path):

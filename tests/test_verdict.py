@@ -263,3 +263,11 @@ def test_remarks_name_what_weakens_a_result():
     assert "'broken', seed 1: diverged" in text
     assert "'unequal', seed 0: spent +30.0% FLOPs" in text
     assert remarks(results(scratch=arm([[8, 5, 4], [8, 5, 4]]))) == []
+
+
+def test_a_reference_at_another_budget_is_shown_and_not_judged():
+    scratch, other = arm([[8, 5, 4], [8, 5, 4]]), arm([[8, 3, 2], [8, 3, 2]], flops=(0, 500, 1000))
+    found = results(scratch=scratch, upper=other) | {"references": ["upper"]}
+    assert effects(found) == {}
+    assert remarks(found) == ["'upper' is a reference at another budget: it is not judged."]
+    assert set(effects(results(scratch=scratch, upper=other))) == {"upper"}

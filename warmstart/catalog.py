@@ -1,14 +1,12 @@
-"""The catalog: every published system that has a study here, what it claims, and what our own runs say.
+"""The catalog: every published system that has a study here, what it claims, and where our own results are.
 
-Reads the study files' headers only; imports nothing heavy, so that looking something up is quick.
+Reads the study files as plain values; imports nothing heavy, so that looking something up is quick. What the results
+say is `report/gallery.py`; finding by words is `search.py`.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,35 +18,39 @@ STUDIES = Path(__file__).parent / "recipes"
 RESULTS = (Path(__file__).parent.parent / "results", Path(__file__).parent / "results")
 """Where committed results are: in a checkout beside the package, or packaged with it."""
 
+# Fields of a stage and of its data that hold parts.
+PART_FIELDS = frozenset(
+    {"source", "curate", "rewrite", "packing", "mix", "objective", "surgery", "optimizer", "schedule", "trainable",
+     "layout", "evaluators", "documents", "learning_rate", "like"}
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class System:
     """A published system with a study.
 
     Attributes:
-        paper: title, arXiv number and year, as far as the study gives them.
-        claim: what the paper says, in a few words; empty where the study names no claim.
-        verdicts: our own verdict for each arm, from the committed results; empty where there are none.
+        paper: `title`, `arxiv`, `year`, `url`, as far as the study gives them.
+        claim: `what`, `value`, `where` and `arm`, as far as the study gives them.
+        yours: what the study takes of a user's own (`warmstart/yours.py`).
+        arms: the names of its arms.
+        parts: the names of the parts that it uses.
+        file: the study's file.
+        results: the file of our own results; None where the study has not been run.
     """
 
     slug: str
     family: str
     title: str
+    file: Path
     idea: str = ""
     modality: str = "text"
-    paper: str = ""
-    claim: str = ""
-    scale: str = ""
-    verdicts: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        """The arms' verdicts in a few words: `holds 3, unclear 2 (laptop)`; without results `not run`."""
-        if not self.verdicts:
-            return "not run"
-        counts = Counter(self.verdicts.values()).most_common()
-        words = counts[0][0] if len(counts) == 1 else ", ".join(f"{verdict} {count}" for verdict, count in counts)
-        return f"{words} ({self.scale})" if self.scale else words
+    paper: Mapping[str, Any] = field(default_factory=dict)
+    claim: Mapping[str, Any] = field(default_factory=dict)
+    yours: Mapping[str, Any] = field(default_factory=dict)
+    arms: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    results: Path | None = None
 
 
 def study_file(path_or_slug: Path | str) -> Path:
@@ -76,92 +78,52 @@ def systems() -> list[System]:
     Raises:
         RecipeError: a packaged study cannot be read.
     """
-    return [_system(file) for file in sorted(STUDIES.glob("*/*.yaml"))]
+    return [system(file) for file in sorted(STUDIES.glob("*/*.yaml"), key=lambda file: (file.parent.name, file.stem))]
 
 
-def search(query: str = "") -> list[System]:
-    """The systems in which all words of the query occur (endings aside), best first; no words: all."""
-    words = _stems(query)
-    if not words:
-        return systems()
-    scored = []
-    for system in systems():
-        weights = Counter[str]()
-        for weight, text in (
-            (4, f"{system.slug} {system.family}"),
-            (2, f"{system.title} {system.idea}"),
-            (1, f"{system.paper} {system.claim} {system.modality} {system.verdict}"),
-        ):
-            for stem in set(_stems(text)):
-                weights[stem] += weight
-        scores = [max((w for stem, w in weights.items() if _alike(word, stem)), default=0) for word in words]
-        if all(scores):
-            scored.append((-sum(scores), system.family, system.slug, system))
-    return [entry[-1] for entry in sorted(scored, key=lambda entry: entry[:3])]
+def system(file: Path) -> System:
+    """The system of one study file.
 
-
-def _alike(word: str, stem: str) -> bool:
-    """Equal, or the one begins the other: `optim` finds `optimizer`, `grown` finds `grow`."""
-    return word == stem or (len(word) >= 3 and stem.startswith(word)) or (len(stem) >= 4 and word.startswith(stem))
-
-
-def _stems(text: str) -> list[str]:
-    """Lower-case words without common English endings: `growing` and `grows` meet in `grow`."""
-    result = []
-    for word in re.findall(r"[a-z0-9]+", text.lower()):
-        for ending in ("ings", "ing", "ers", "er", "ies", "ied", "es", "ed", "s"):
-            if word.endswith(ending) and len(word) - len(ending) >= 4:
-                word = word.removesuffix(ending)
-                break
-        result.append(word)
-    return result
-
-
-def _system(file: Path) -> System:
+    Raises:
+        RecipeError: it cannot be read, or is no mapping.
+    """
     raw = read_file(file).values
     if not isinstance(raw, Mapping):
         raise RecipeError(f"{file}: a study is a mapping")
     family, slug = file.parent.name, file.stem
-    paper, claim = raw.get("paper") or {}, raw.get("claim") or {}
-    results = _results(family, slug)
-    effects = results.get("effects", {})
+    trained = {key: raw.get(key) for key in ("shared", "sources", "arms")}
     return System(
         slug=slug,
         family=family,
         title=str(raw.get("title", slug)),
+        file=file,
         idea=str(raw.get("idea", "")),
         modality=str(raw.get("modality", "text")),
-        paper=", ".join(
-            str(part)
-            for part in (
-                paper.get("title"),
-                f"arXiv {paper['arxiv']}" if paper.get("arxiv") else None,
-                paper.get("year"),
-            )
-            if part
-        ),
-        claim=_claim(claim),
-        scale=str(results.get("scale", "")),
-        verdicts={arm: str(effect.get("verdict")) for arm, effect in effects.items() if effect.get("verdict")},
+        paper=_mapping(raw.get("paper")),
+        claim=_mapping(raw.get("claim")),
+        yours=_mapping(raw.get("yours")),
+        arms=tuple(map(str, _mapping(raw.get("arms")))),
+        parts=tuple(dict.fromkeys(_parts(trained))),
+        results=_results(family, slug),
     )
 
 
-def _claim(claim: Mapping[str, Any]) -> str:
-    value = claim.get("value")
-    amount = (
-        f" {100 * value:.3g} %" if isinstance(value, float) and 0 < abs(value) < 1 else f" {value}" if value else ""
-    )
-    where = f" ({claim['where']})" if claim.get("where") else ""
-    return f"{claim.get('what', '')}{amount}{where}".strip()
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _results(family: str, slug: str) -> dict[str, Any]:
-    for folder in RESULTS:
-        file = folder / family / f"{slug}.json"
-        if file.is_file():
-            try:
-                found = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise RecipeError(f"{file} is not JSON: {error}") from error
-            return found if isinstance(found, dict) else {}
-    return {}
+def _parts(node: Any, inside: bool = False) -> Iterator[str]:
+    """The names of parts below a node: bare ones where a field holds a part, and every `type`."""
+    if isinstance(node, str) and inside:
+        yield node
+    elif isinstance(node, list):
+        for item in node:
+            yield from _parts(item, inside)
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _parts(value, key in PART_FIELDS or key == "type")
+
+
+def _results(family: str, slug: str) -> Path | None:
+    files = (folder / family / f"{slug}.json" for folder in RESULTS)
+    return next((file for file in files if file.is_file()), None)

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import warmstart
 from warmstart.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-    from warmstart.catalog import System
+    from warmstart.yours import Given
 
 console = Console()
 
@@ -57,11 +56,33 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Put a value on top, e.g. stages.0.budget.steps=10; repeatable."),
 ]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Your own model, a folder or hub id, where the study takes one."),
+]
+OwnData = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="DATA", help="Your own text: a file, a glob, or a data set's hub id; repeatable."),
+]
+OwnSizes = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="KEY=VALUE", help="Sizes of a larger model, where the study needs them: width=512."),
+]
 Resume = Annotated[bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or start again.")]
 EngineKind = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="Where row steps run: on this machine, or on a Ray cluster.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Processes for the row steps of the local engine.")]
+
+
+def _given(model: str | None, data: list[str] | None, to: list[str] | None) -> Given | None:
+    """What `--model`, `--data` and `--to` give; None where none of them is there."""
+    if model is None and not data and not to:
+        return None
+    from warmstart.recipe_file import sizes
+    from warmstart.yours import Given, written
+
+    return Given(model, [written(one) for one in data or ()], sizes(to or (), "--to"))
 
 
 def _print_version(asked: bool) -> None:
@@ -123,6 +144,9 @@ def study(
     results: Annotated[
         Path | None, typer.Option(help="Also write the results to <family>/<slug>.json below this folder.")
     ] = None,
+    model: Model = None,
+    own_data: OwnData = None,
+    to: OwnSizes = None,
     resume: Resume = True,
     sets: Sets = None,
     engine: EngineKind = "local",
@@ -132,7 +156,8 @@ def study(
     from warmstart.catalog import study_file
     from warmstart.recipe_file import read_study
 
-    read = read_study(study, scale, sets or ())
+    given = _given(model, own_data, to)
+    read = read_study(study, scale, sets or (), given)
     from warmstart.data.engine import Engine
     from warmstart.run_study import study as carry_out
 
@@ -141,7 +166,7 @@ def study(
         read,
         slug=slug,
         scale=scale,
-        out=out or Path("runs") / f"{slug}-{scale}",
+        out=out or Path("runs") / f"{slug}-{scale}{'-own' if given else ''}",
         seeds=seeds,
         arms=[arm.strip() for arm in arms.split(",") if arm.strip()] if arms else None,
         jobs=jobs,
@@ -150,6 +175,42 @@ def study(
         console=console,
         engine=Engine(engine, workers),
     )
+
+
+@app.command()
+def forecast(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Finished runs at growing amounts, or one run (or its metrics.jsonl).")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="A metric of the runs.")] = "validation/loss",
+    axis: Annotated[Literal["tokens", "flops", "step"], typer.Option(help="What grows.")] = "tokens",
+    kind: Annotated[
+        Literal["accuracy", "share", "loss"] | None,
+        typer.Option(help="Percent, 0 to 1, or a loss; default: by how the metric moves."),
+    ] = None,
+    at: Annotated[
+        list[float] | None, typer.Option(help="Forecast this amount; default: 2 and 10 times the last.")
+    ] = None,
+    goal: Annotated[float | None, typer.Option(help="How much is needed for this value of the metric?")] = None,
+    tolerance: Annotated[float | None, typer.Option(min=0, help="From where is at most this left to gain?")] = None,
+    forecaster: Annotated[str, typer.Option(help="A forecaster by name.")] = "learning-curve",
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Instead: how often would `compare: {stop: forecast}` have been wrong in these results?"),
+    ] = None,
+) -> None:
+    """Say what more data or compute would bring, from the metrics of runs, with an interval."""
+    from warmstart.forecast.overview import of_runs, replayed
+
+    if (replay is None) == (not runs):
+        raise UserError("give runs to forecast, or --replay with a folder of results (one of the two)")
+    shown = (
+        replayed(replay)
+        if replay is not None
+        else of_runs(runs or [], metric, axis, kind, forecaster=forecaster, at=at or (), goal=goal, tolerance=tolerance)
+    )
+    for line in shown:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -205,37 +266,55 @@ def grow(
 def check(
     file: Annotated[str, typer.Argument(help="A recipe or study file, or the slug of a packaged study.")],
     scale: Annotated[str | None, typer.Option(help="Of a study: check this scale; default: every scale.")] = None,
+    model: Model = None,
+    own_data: OwnData = None,
+    to: OwnSizes = None,
     sets: Sets = None,
 ) -> None:
     """Say what a recipe or study would do, or what is wrong with it."""
     from warmstart.plan import check as checked
 
-    for line in checked(file, scale, sets or ()):
+    for line in checked(file, scale, sets or (), _given(model, own_data, to)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def catalog(
-    query: Annotated[list[str] | None, typer.Argument(help="Words to look for.")] = None,
+    query: Annotated[list[str] | None, typer.Argument(help="What to look for, in your own words, or a slug.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, for scripts.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write it as one HTML page.")] = None,
+    docs: Annotated[Path | None, typer.Option(help="Write gallery.md and its figures into this folder.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="With --docs: only see whether they are up to date.")] = False,
 ) -> None:
     """List the published systems that have a study here, with their claim and our own verdict."""
-    from warmstart.catalog import search
+    from warmstart.report import gallery
+    from warmstart.search import search
 
-    found = search(" ".join(query or ()))
-    if not found:
-        print(f"no system fits '{' '.join(query or ())}'")
-        return
-    console.print(_catalog_table(found))
+    words = " ".join(query or ())
+    found = gallery.entries(search(words))
+    if check and docs is None:
+        raise UserError("--check goes with --docs")
+    if docs is not None:
+        from warmstart.report import gallery_markdown
 
+        if words:
+            raise UserError("--docs writes the page of all systems; leave the words out")
+        for path in [] if check else gallery_markdown.write(found, docs):
+            print(path)
+        gallery_markdown.check(found, docs)
+    elif html is not None:
+        from warmstart.disk import write_whole
+        from warmstart.report.gallery_html import page
 
-def _catalog_table(systems: list[System]) -> Table:
-    table = Table(box=None, padding=(0, 1), show_edge=False, expand=False)
-    for column, width in (("system", 14), ("what it does", 34), ("the paper claims", 16), ("our runs", 12)):
-        table.add_column(column, max_width=width, overflow="fold")
-    for system in systems:
-        what = f"{system.title}\n[dim]{system.idea or system.paper}[/dim]"
-        table.add_row(f"[bold]{system.slug}[/bold]\n[dim]{system.family}[/dim]", what, system.claim, system.verdict)
-    return table
+        print(write_whole(html, page(found)))
+    elif as_json:
+        print(json.dumps([gallery.as_json(one) for one in found], indent=2))
+    elif not found:
+        print(f"no system fits '{words}'; all of them: warmstart catalog")
+    else:
+        from warmstart.report.gallery_terminal import overview, results_of_search
+
+        console.print(results_of_search(found) if words else overview(found), highlight=False)
 
 
 @app.command()

@@ -51,7 +51,9 @@ ROOM_PACKAGES = {
     "trainable": "warmstart.train.trainable",
     "penalties": "warmstart.train.penalties",
     "gradients": "warmstart.train.gradients",
+    "decode": "warmstart.decode",
     "evaluate": "warmstart.evaluate",
+    "forecast": "warmstart.forecast",
 }
 _contracts: dict[str, type[Part]] = {}
 _parts: dict[str, dict[str, type[Part]]] = {}

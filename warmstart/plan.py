@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,25 +11,33 @@ from warmstart.part import Part
 from warmstart.recipe import Recipe, Stage, Study
 from warmstart.recipe_file import read_any, read_study
 from warmstart.train.probe import Probe
+from warmstart.yours import Given
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+Sources = Mapping[str, list[Stage] | str]
 
-def check(file: Path | str, scale: str | None = None, overrides: Sequence[str] = ()) -> list[str]:
+
+def check(
+    file: Path | str, scale: str | None = None, overrides: Sequence[str] = (), given: Given | None = None
+) -> list[str]:
     """What a file would do. A study is checked at every scale and described at `laptop`, or at the one given.
+
+    Args:
+        given: the user's own model and data, for a study.
 
     Raises:
         RecipeError: anything wrong with the file.
         ModelError: as `describe`.
     """
     if scale is not None:
-        return describe(read_study(file, scale, overrides))
-    recipe = read_any(file, overrides)
+        return describe(read_study(file, scale, overrides, given))
+    recipe = read_study(file, overrides=overrides, given=given) if given else read_any(file, overrides)
     lines = describe(recipe)
     if isinstance(recipe, Study):
         for name in recipe.scales:
-            describe(read_study(file, name, overrides))
+            describe(read_study(file, name, overrides, given))
         lines.append(f"scales: {', '.join(recipe.scales) or 'none'}")
     return lines
 
@@ -57,16 +65,22 @@ def _study(study: Study) -> Iterator[str]:
         f"{study.title}: {_count(len(study.sources), 'source')}, {_count(len(study.arms), 'arm')}, "
         f"{_count(compare.seeds, 'seed')}, by {compare.metric} ({compare.better} is better){flops}"
     )
-    for name in study.sources:
+    for name, model in study.given_sources.items():
+        yield f"source {name}: {_found(model)}"
+    for name in study.made_sources:
         yield f"source {name}"
         recipe = study.source_recipe(name, seed=0)
         for number, stage in enumerate(recipe.stages):
-            yield from _stage(stage, recipe.stage_name(number), number, {})
+            yield from _stage(stage, recipe.stage_name(number), number, study.sources)
     for name in study.arms:
         yield f"arm {name}{' (baseline)' if name == compare.baseline else ''}"
         recipe = study.recipe(name, seed=0)
         for number, stage in enumerate(recipe.stages):
             yield from _stage(stage, recipe.stage_name(number), number, study.sources)
+
+
+def _found(model: str) -> str:
+    return f"'{model}' ({'a folder' if Path(model).is_dir() else 'a hub id; no folder has this name'})"
 
 
 def _rows(stage: Stage) -> Iterator[str]:
@@ -77,7 +91,7 @@ def _rows(stage: Stage) -> Iterator[str]:
     yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
 
 
-def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]) -> Iterator[str]:
+def _stage(stage: Stage, name: str, number: int, sources: Sources) -> Iterator[str]:
     assert stage.data is not None
     yield f"  {name}"
     if stage.budget is None:
@@ -95,44 +109,56 @@ def _stage(stage: Stage, name: str, number: int, sources: dict[str, list[Stage]]
         f"{words(train.schedule)}, batch {train.batch_size}, trains {words(train.trainable)}, "
         f"precision {train.precision}, device {train.device}"
     )
-    yield f"    budget       {stage.budget.amount:,.6g} {stage.budget.unit}"
+    yield f"    budget       {_budget(stage)}"
     yield f"    evaluation   {', '.join(words(part) for part in stage.evaluate.evaluators)}"
+    if stage.evaluate.decode is not None:
+        yield f"    of           {words(stage.evaluate.decode)}"
 
 
 def _rate(rate: float | Probe) -> str:
     return f"{rate:g}" if isinstance(rate, float) else f"by probe (up to {100 * rate.share:g} % of the budget)"
 
 
-def _start(stage: Stage, number: int, sources: dict[str, list[Stage]]) -> str:
+def _start(stage: Stage, number: int, sources: Sources) -> str:
     if stage.init is not None:
-        return f"a new {stage.init.like} model{_size(stage)}"
+        like = stage.init.like
+        kind = f"a new model like {_found(like)}" if "/" in like or Path(like).is_dir() else f"a new {like} model"
+        return f"{kind} with {_size(stage):,} weights"
     if stage.carry_on:
         return "the stage before, carrying on its optimizer and its schedule"
     if stage.from_ is None:
         return "the stage before"
     if stage.from_ in sources:
         return f"the source '{stage.from_}'"
-    kind = "a folder" if Path(stage.from_).is_dir() else "a hub id; no folder has this name"
-    return f"'{stage.from_}' ({kind})"
+    return _found(stage.from_)
 
 
-def _size(stage: Stage) -> str:
-    """The number of weights of a new model, built without memory."""
+def _size(stage: Stage) -> int:
+    """The number of weights of a new model, built without memory.
+
+    Raises:
+        ModelError: there is no such model.
+    """
     import torch
 
+    from warmstart.models.build import cannot_build
     from warmstart.models.load import auto_class
 
-    assert stage.init is not None
     config = _new_configuration(stage)
     try:
         with torch.device("meta"):
-            model = auto_class(stage.objective.head).from_config(config)
+            return int(auto_class(stage.objective.head).from_config(config).num_parameters())
     except Exception as error:  # every architecture raises its own kind
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"init: a {stage.init.like} model cannot be built with these settings: {text[:300]}"
-        ) from error
-    return f" with {model.num_parameters():,} weights"
+        raise cannot_build(config, stage.objective.head, error) from error
+
+
+def _budget(stage: Stage) -> str:
+    """The budget; one in FLOPs also in tokens, by the rule of 6 FLOPs per weight and token, where a model is new."""
+    assert stage.budget is not None
+    text = f"{stage.budget.amount:,.6g} {stage.budget.unit}"
+    if stage.init is None or stage.budget.unit != "flops":
+        return text
+    return f"{text}, about {stage.budget.amount / (6 * _size(stage)):,.2g} tokens"
 
 
 def _new_configuration(stage: Stage) -> PretrainedConfig:
@@ -147,7 +173,7 @@ def _new_configuration(stage: Stage) -> PretrainedConfig:
     return configuration(stage.init.like, settings)
 
 
-def _promise(stage: Stage, position: int, sources: dict[str, list[Stage]]) -> str:
+def _promise(stage: Stage, position: int, sources: Sources) -> str:
     """What a surgery promises, where the model it works on can be known before anything has run.
 
     Raises:
@@ -160,22 +186,30 @@ def _promise(stage: Stage, position: int, sources: dict[str, list[Stage]]) -> st
     return f"; keeps the function {promise} ({why})"
 
 
-def _configuration_before(stage: Stage, sources: dict[str, list[Stage]]) -> PretrainedConfig | None:
-    from transformers import AutoConfig
-
+def _configuration_before(stage: Stage, sources: Sources) -> PretrainedConfig | None:
     if stage.init is not None:
         return _new_configuration(stage)
     if stage.from_ in sources:
         stages = sources[str(stage.from_)]
+        if isinstance(stages, str):
+            return _configuration_of(stages)
         changed = any(s.surgery for s in stages) or any(s.init is not None or s.from_ for s in stages[1:])
         return None if changed or stages[0].init is None else _new_configuration(stages[0])
-    if stage.from_ is not None and (Path(stage.from_) / "config.json").is_file():
-        try:
-            return AutoConfig.from_pretrained(stage.from_, trust_remote_code=False)
-        except Exception as error:  # transformers raises many kinds here
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"'{stage.from_}' has no usable configuration: {text[:300]}") from error
-    return None
+    return None if stage.from_ is None else _configuration_of(stage.from_)
+
+
+def _configuration_of(model: str) -> PretrainedConfig | None:
+    """The configuration of a model folder; None of a hub id, which is not asked."""
+    from transformers import AutoConfig
+
+    folder = Path(model).expanduser()
+    if not (folder / "config.json").is_file():
+        return None
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds here
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"'{model}' has no usable configuration: {text[:300]}") from error
 
 
 def words(part: Part) -> str:

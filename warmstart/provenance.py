@@ -87,9 +87,9 @@ class Lineage:
         self.nodes |= other.nodes
         self.edges.extend(edge for edge in other.edges if edge not in self.edges)
 
-    def cost(self, identity: str | None) -> float:
-        """Training FLOPs that went into these weights, ancestors included."""
-        total, open_ids, seen = 0.0, [identity], set()
+    def cost(self, *identities: str | None) -> float:
+        """Training FLOPs that went into these weights, ancestors included; what several have in common counts once."""
+        total, open_ids, seen = 0.0, list(identities), set()
         while open_ids:
             current = open_ids.pop()
             for edge in self.edges:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -22,9 +22,12 @@ from warmstart.data.curate import Curation
 from warmstart.data.mix import Mix
 from warmstart.data.rewrite import Rewrite
 from warmstart.data.sources import Source
+from warmstart.decode import Decoding
 from warmstart.errors import nearest
 from warmstart.evaluate import Evaluator
+from warmstart.named_models import OWN, ModelName, named_models
 from warmstart.objectives import Objective
+from warmstart.part import Part
 from warmstart.surgery import Surgery
 from warmstart.train.gradients import Gradients
 from warmstart.train.layout import Layout
@@ -33,8 +36,10 @@ from warmstart.train.penalties import Penalty
 from warmstart.train.probe import Probe
 from warmstart.train.schedules import Schedule
 from warmstart.train.trainable import Trainable
+from warmstart.yours import Yours
 
 Positive = Annotated[int, Field(gt=0)]
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Misfit(ValueError):
@@ -56,10 +61,14 @@ class Form(BaseModel):
 
 
 class Init(BaseModel):
-    """A new model with random weights: a `transformers` model type and any fields of its configuration."""
+    """A new model with random weights: a `transformers` model type, or the shape of an existing model, and any fields
+    of the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    like: str = Field(description="A transformers model type: gpt2, llama, qwen3, bert, vit, ...")
+    like: str = Field(
+        description="A transformers model type (gpt2, llama, qwen3, bert, vit, ...), or a model folder or hub id whose "
+        "configuration is taken."
+    )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -70,7 +79,7 @@ class Tokenizer(Form):
     """Train a byte-level BPE tokenizer on the stage's own training documents, or load one."""
 
     train: Annotated[int, Field(ge=260, description="Vocabulary size of a tokenizer to train.")] | None = None
-    load: str | None = Field(None, description="A folder or hub id with a tokenizer, or a source of the study.")
+    load: ModelName | None = Field(None, description="A folder or hub id with a tokenizer, or a source of the study.")
 
     @model_validator(mode="after")
     def _one(self) -> Tokenizer:
@@ -205,13 +214,17 @@ class Training(Form):
     def _divides(self) -> Training:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        once = [penalty.name for penalty in self.penalties if penalty.once]
+        for name in once:
+            if once.count(name) > 1:
+                raise ValueError(f"penalties: '{name}' stands there {once.count(name)} times; it may stand only once")
         if self.compile and self.layout != "padded":
             raise ValueError(f"compile needs steps of one shape; layout '{self.layout}' has none: use 'padded'")
         return self
 
 
 # The first words of metrics' names that are taken: no further held-out set may be called so.
-RESERVED = ("validation", "mix")
+RESERVED = ("validation", "mix", "stream")
 
 
 class Evaluation(Form):
@@ -221,6 +234,10 @@ class Evaluation(Form):
         0.1, description="A share of the budget (below 1) or a number of steps (1 and above)."
     )
     evaluators: list[Evaluator] = Field(default_factory=lambda: ["held-out"], validate_default=True)
+    decode: Decoding | None = Field(
+        None,
+        description="What the evaluators look at in the place of the trained model alone: its composition with others.",
+    )
     also: dict[str, Data] = Field(
         default_factory=dict,
         description="Further held-out sets by name, e.g. the corpus that the model comes from: their metrics are "
@@ -237,6 +254,16 @@ class Evaluation(Form):
                 raise ValueError(f"the name '{name}' must consist of letters, digits, - and _")
         return also
 
+    @model_validator(mode="after")
+    def _of_weights(self) -> Evaluation:
+        for number, evaluator in enumerate(self.evaluators if self.decode is not None else ()):
+            if evaluator.needs_start:
+                text = (
+                    f"'{evaluator.name}' looks at weights, which a composition has none of; leave out evaluate.decode"
+                )
+                raise Misfit([(("evaluators", number), text)])
+        return self
+
     @property
     def name_of_metrics(self) -> str:
         return ", ".join(e.name for e in self.evaluators)
@@ -247,7 +274,7 @@ class Stage(Form):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     init: Init | None = Field(None, description="Start from a new random model.")
-    from_: str | None = Field(
+    from_: ModelName | None = Field(
         None, alias="from", description="Start from a folder, a hub id, or a source of the study."
     )
     carry_on: bool = Field(
@@ -281,6 +308,9 @@ class Stage(Form):
             allowed = ", ".join(self.objective.layouts)
             found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
             raise Misfit([(("train", "layout"), found)])
+        if self.evaluate.decode is not None and self.objective.head != "causal":
+            found = f"composes causal models, but the objective {self.objective.name} trains another kind"
+            raise Misfit([(("evaluate", "decode"), found)])
         return self
 
 
@@ -374,6 +404,7 @@ class Claim(Form):
     what: str
     value: float | None = None
     where: str = ""
+    arm: str | None = Field(None, description="The arm that is the paper's method: its verdict is the study's.")
 
 
 class Compare(Form):
@@ -387,7 +418,15 @@ class Compare(Form):
     )
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="Training FLOPs of every arm.")
     seeds: Positive = 3
+    references: list[str] = Field(
+        default_factory=list,
+        description="Arms with another budget, e.g. an upper bound: shown beside the others and never judged.",
+    )
     arms: list[str] | None = Field(None, description="Run only these arms (a scale's choice); default: all.")
+    stop: Literal["never", "forecast"] = Field(
+        "never",
+        description="forecast: end runs of arms that cannot beat the baseline any more, by what finished seeds say.",
+    )
 
 
 class Study(Form):
@@ -403,10 +442,18 @@ class Study(Form):
     shared: dict[str, Any] = Field(
         default_factory=dict, description="Fields that every stage has unless it says otherwise."
     )
-    sources: dict[str, list[Stage]] = Field(
-        default_factory=dict, description="Models that arms start `from`, made once per seed."
+    sources: dict[
+        str,
+        Annotated[
+            Annotated[list[Stage], Tag("list of stages")] | Annotated[str, Tag("model")],
+            Discriminator(lambda value: "model" if isinstance(value, str) else "list of stages"),
+        ],
+    ] = Field(
+        default_factory=dict,
+        description="Models that arms start `from`: made by stages, once per seed, or given as a folder or hub id.",
     )
     arms: Annotated[dict[str, list[Stage]], Field(min_length=1)]
+    yours: Yours | None = Field(None, description="Where a user's own model and data go (`--model`, `--data`).")
     scales: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Named overrides (smoke, demo, laptop, gpu): dotted paths or nested mappings.",
@@ -426,16 +473,22 @@ class Study(Form):
             text = f"found '{baseline}'{nearest(baseline, self.arms)}; must be one of the arms: {known}"
             raise Misfit([(("compare", "baseline"), text)])
         problems: list[tuple[tuple[str | int, ...], str]] = []
-        for number, arm in enumerate(self.compare.arms or []):
-            if arm not in self.arms:
-                text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
-                problems.append((("compare", "arms", number), text))
+        if self.claim is not None and self.claim.arm not in (None, *self.arms):
+            text = f"found '{self.claim.arm}'; must be one of the arms: {', '.join(self.arms)}"
+            problems.append((("claim", "arm"), text))
+        for field in ("arms", "references"):
+            for number, arm in enumerate(getattr(self.compare, field) or []):
+                if arm not in self.arms:
+                    text = f"found '{arm}'{nearest(arm, self.arms)}; must be one of the arms: {', '.join(self.arms)}"
+                    problems.append((("compare", field, number), text))
+        if baseline in self.compare.references:
+            problems.append((("compare", "references"), f"'{baseline}' is the baseline, which others are judged by"))
         if self.compare.at == "no-training":
             problems += self._trained()
             if problems:
                 raise Misfit(problems)
             return self
-        for group, members in (("arms", self.arms), ("sources", self.sources)):
+        for group, members in (("arms", self.arms), ("sources", self.made_sources)):
             for name, stages in members.items():
                 if not stages:
                     problems.append(((group, name), "has no stages"))
@@ -446,9 +499,10 @@ class Study(Form):
                     problems.append(((group, name), str(error)))
                 else:
                     problems += incomplete(budgeted, (group, name))
+        problems += self._unmade()
         if problems:
             raise Misfit(problems)
-        totals = {arm: self._total_flops(arm) for arm in self.arms}
+        totals = {arm: self._total_flops(arm) for arm in self.arms if arm not in self.compare.references}
         known_totals = {arm: total for arm, total in totals.items() if total is not None}
         if len(known_totals) < len(totals) and self.compare.flops is None:
             text = "equal-flops needs budgets in flops (or set compare.flops and leave the budgets out)"
@@ -467,6 +521,8 @@ class Study(Form):
         problems: list[tuple[tuple[str | int, ...], str]] = []
         if self.compare.flops is not None:
             problems.append((("compare", "flops"), "without training there are no FLOPs"))
+        if self.compare.stop != "never":
+            problems.append((("compare", "stop"), "without training there is nothing to stop"))
         if self.sources:
             problems.append((("sources",), "without training no model is started from"))
         for name, stages in self.arms.items():
@@ -485,16 +541,44 @@ class Study(Form):
                     problems.append((place, f"'{part.name}' needs a model; without training rows are measured"))
         return problems
 
+    def _unmade(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """Sources that cannot be made, or cannot be called by their names."""
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        for name in self.sources:
+            if name == OWN:
+                problems.append((("sources", name), f"'{OWN}' means a stage's own model; choose another name"))
+            try:
+                self.needed(self.made_sources.get(name, ()), (name,))
+            except ValueError as error:
+                problems.append((("sources", name), str(error)))
+        return problems
+
+    def needed(self, stages: Iterable[Stage], above: tuple[str, ...] = ()) -> list[str]:
+        """The sources that stages name and that have to be made, and those that these need in turn: each after all that
+        it needs.
+
+        Args:
+            above: the sources on the way down to these stages.
+
+        Raises:
+            ValueError: sources need each other in a circle.
+        """
+        found: dict[str, None] = {}
+        made = self.made_sources
+        for name in (name for stage in stages for name in named_models(stage) if name in made):
+            if name in above:
+                raise ValueError(f"sources need each other in a circle: {' -> '.join((*above, name))}")
+            found |= dict.fromkeys([*self.needed(made[name], (*above, name)), name])
+        return list(found)
+
     def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
-        """Without training the seed is that of the draws in the curation."""
+        """Without training the seed is that of the draws in the curation and in the evaluators."""
         result = []
         for stage in stages:
             assert stage.data is not None
-            steps = [
-                part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part
-                for part in stage.data.curate
-            ]
-            result.append(stage.model_copy(update={"data": stage.data.model_copy(update={"curate": steps})}))
+            data = stage.data.model_copy(update={"curate": _seeded(stage.data.curate, seed)})
+            evaluate = stage.evaluate.model_copy(update={"evaluators": _seeded(stage.evaluate.evaluators, seed)})
+            result.append(stage.model_copy(update={"data": data, "evaluate": evaluate}))
         return result
 
     def _budgeted(self, stages: list[Stage]) -> list[Stage]:
@@ -523,15 +607,30 @@ class Study(Form):
             return Recipe.model_construct(title=f"{self.title} · {arm}", seed=seed, stages=stages)
         return Recipe(title=f"{self.title} · {arm}", seed=seed, stages=self._budgeted(self.arms[arm]))
 
+    @property
+    def made_sources(self) -> dict[str, list[Stage]]:
+        """The sources that the study makes."""
+        return {name: stages for name, stages in self.sources.items() if not isinstance(stages, str)}
+
+    @property
+    def given_sources(self) -> dict[str, str]:
+        """The sources that are there already: folders and hub ids."""
+        return {name: model for name, model in self.sources.items() if isinstance(model, str)}
+
     def source_recipe(self, name: str, seed: int) -> Recipe:
         """The recipe that makes a source model at one seed."""
-        return Recipe(title=f"{self.title} · {name}", seed=seed, stages=self.sources[name])
+        return Recipe(title=f"{self.title} · {name}", seed=seed, stages=self.made_sources[name])
 
     def _total_flops(self, arm: str) -> float | None:
         budgets = [stage.budget for stage in self.recipe(arm, 0).stages]
         if any(b is None or b.unit != "flops" for b in budgets):
             return None
         return sum(b.amount for b in budgets if b is not None)
+
+
+def _seeded(found: Sequence[AnyPart], seed: int) -> list[AnyPart]:
+    """Parts with the seed of a run, where they have one."""
+    return [part.model_copy(update={"seed": seed}) if "seed" in type(part).model_fields else part for part in found]
 
 
 def filled_in(raw: Any) -> Any:

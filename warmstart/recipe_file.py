@@ -13,6 +13,7 @@ from warmstart.errors import RecipeError, nearest
 from warmstart.recipe import Recipe, Study, filled_in, override
 from warmstart.recipe_errors import Origins, Override, recipe_error
 from warmstart.recipe_text import Document, Steps, read_file, read_text, write_text
+from warmstart.yours import Given, settings
 
 Form = TypeVar("Form", Recipe, Study)
 
@@ -31,21 +32,33 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     return _check(Recipe, document, document.values, [], overrides)
 
 
-def read_study(path_or_slug: Path | str, scale: str | None = "laptop", overrides: Sequence[str] = ()) -> Study:
+def read_study(
+    path_or_slug: Path | str,
+    scale: str | None = "laptop",
+    overrides: Sequence[str] = (),
+    given: Given | None = None,
+) -> Study:
     """The study in a file, or the packaged study with this slug, at one of its scales.
 
     Args:
         scale: a name among the study's `scales`; "laptop" also means the file as it is where it has no such
             scale; None leaves the scales alone.
         overrides: as in `read_recipe`; they lie on top of the scale.
+        given: the user's own model and data, which the study says where to put; they lie below `overrides`.
 
     Raises:
-        RecipeError: no such study or scale, or as `read_recipe`.
+        RecipeError: no such study or scale, it does not take what is given, or as `read_recipe`.
+        ModelError: the given model is none.
     """
     path = study_file(path_or_slug)
     document = read_file(path)
     _expect(document, "arms", f"it is a recipe; use: warmstart run {path}")
     raw, applied = _at_scale(document, scale)
+    for setting in settings(raw, given, path.stem) if given else ():
+        if setting.whole:
+            raw, _ = _apply(raw, setting.path, None, setting.option)
+        raw, places = _apply(raw, setting.path, setting.value, setting.option)
+        applied.append(Override(places, setting.value, label=setting.option))
     return _check(Study, document, raw, applied, overrides)
 
 
@@ -96,10 +109,12 @@ def _without_nulls(value: Any, raw: Any, shared: Any) -> Any:
         raw = dict(raw)
         for group in ("sources", "arms"):
             raw[group] = {
-                name: [_without_nulls(s, r, shared) for s, r in zip(stages, raw[group][name], strict=True)]
+                name: stages
+                if isinstance(stages, str)
+                else [_without_nulls(s, r, shared) for s, r in zip(stages, raw[group][name], strict=True)]
                 for name, stages in getattr(value, group).items()
             }
-        for name in ("paper", "claim", "compare"):
+        for name in ("paper", "claim", "compare", "yours"):
             raw[name] = _without_nulls(getattr(value, name), raw[name], {})
         return {key: item for key, item in raw.items() if item is not None}
     if isinstance(value, BaseModel):

@@ -34,6 +34,7 @@ from warmstart.models.card import model_card
 from warmstart.models.load import load_model
 from warmstart.models.save import save_model, weights_hash
 from warmstart.models.tokenizer import check_fits, load_tokenizer, tokenizer_for
+from warmstart.named_models import named_models
 from warmstart.objectives.blocks import first_position
 from warmstart.provenance import Lineage, commit, machine, versions
 from warmstart.randomness import derive_seed
@@ -104,7 +105,10 @@ def run(
             if not (folder / "stage.json").is_file():
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
-                _run_stage(recipe, number, folder, previous, lineage, text, reporter, accept_changed_data, engine)
+                history = _history(result.stages)
+                _run_stage(
+                    recipe, number, folder, previous, history, lineage, text, reporter, accept_changed_data, engine
+                )
                 if processes.is_main_process:
                     lineage.save(out / "lineage.json")
                     _finish_stage(folder)
@@ -144,6 +148,7 @@ def _run_stage(
     number: int,
     folder: Path,
     previous: Path | None,
+    history: list[dict[str, float]],
     lineage: Lineage,
     text: str,
     reporter: Reporter,
@@ -191,6 +196,7 @@ def _run_stage(
         )
         del grown
     chain = chain_of(recipe.stages, number)
+    follows = previous if previous is not None and str(previous) == start else None
     settled = settle(
         stage,
         lambda known: Trials(model, tokenizer, known, data, seed=recipe.seed, number=number),
@@ -212,9 +218,10 @@ def _run_stage(
         reporter=reporter,
         also=also,
         chain=chain,
-        spent=settled.flops,
+        spent=settled.flops + (_finish_flops(follows) if follows is not None else 0.0),
         earlier=_earlier_state(stage, start),
-        before=previous.parent / "state" if previous is not None and str(previous) == start else None,
+        before=follows.parent / "state" if follows is not None else None,
+        history=history,
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model, training.extra))
@@ -244,7 +251,8 @@ def _run_stage(
         "peak_memory_bytes": peak_memory_bytes(),
         "parameters": model.num_parameters(),
         "weights": end_id,
-        "reused_flops": lineage.cost(start_id),
+        "reused_flops": _reused_flops(stage, start_id, lineage),
+        "first": training.first_values,
         "final": values,
         "precision": training.precision,
         "device": training.device.type,
@@ -267,6 +275,16 @@ def _run_stage(
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
 
 
+def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """What was measured before the first step and at the end of each finished stage."""
+    return [stages[0].get("first", {}), *(stage["final"] for stage in stages)] if stages else []
+
+
+def _finish_flops(model: Path) -> float:
+    """What the stage that left this model computed for those after it."""
+    return float(json.loads((model.parent / "stage.json").read_text(encoding="utf-8")).get("finish_flops", 0.0))
+
+
 def _earlier_state(stage: Stage, start: str | None) -> Path | None:
     """Where the moments are that this stage goes on with; every finished stage keeps its state beside its model."""
     if start is None or not (stage.carry_on or stage.train.moments == "load"):
@@ -277,6 +295,17 @@ def _earlier_state(stage: Stage, start: str | None) -> Path | None:
             f"train.moments: '{start}' has no saved state beside it; 'load' needs the model folder of a run"
         )
     return state
+
+
+def _reused_flops(stage: Stage, start_id: str, lineage: Lineage) -> float:
+    """What the starting weights cost to make, and every other model of a run that the stage's parts name."""
+    known, identities = Lineage(dict(lineage.nodes), list(lineage.edges)), [start_id]
+    for name in named_models(stage.model_copy(update={"from_": None, "tokenizer": None})):
+        finished = Path(name).parent / "stage.json"
+        if finished.is_file():
+            identities.append(json.loads(finished.read_text(encoding="utf-8"))["weights"])
+            known.absorb(Lineage.load(finished.parent.parent.parent / "lineage.json"))
+    return known.cost(*identities)
 
 
 def _further_sets(stage: Stage, tokenizer: Any, reporter: Reporter, engine: Engine | None) -> dict[str, Prepared]:

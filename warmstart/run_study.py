@@ -6,6 +6,10 @@ luck of one source would look like an effect of the method.
 
 On a CPU the arms run side by side, one core each: two small models on one core each finish sooner than one model on
 two cores. Seconds in the result are therefore those of a machine that does several things at once.
+
+With `compare: {stop: forecast}` an arm's run may be ended once its arm cannot win (`forecast/stopping.py`). Then the
+baselines come first, and the runs of a seed wait for all of the seeds before, so that every decision is made from the
+same finished pairs however fast the machine is.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import os
 import signal
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty
@@ -29,10 +33,13 @@ from rich.table import Table
 from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
-from warmstart.recipe import Recipe, Stage, Study, Tokenizer
+from warmstart.forecast.stopping import FILE, Pair, Stop, Stopped, Watch, read_stop, save_stop
+from warmstart.named_models import located, named_models
+from warmstart.recipe import Recipe, Study
 from warmstart.recipe_file import resolved
 from warmstart.train.metrics import read_metrics
 from warmstart.train.progress import Reporter
+from warmstart.verdict import Point
 
 
 @dataclass
@@ -45,6 +52,7 @@ class Task:
     recipe: Recipe
     folder: Path
     needs: list[Path] = field(default_factory=list)
+    after: list[Task] = field(default_factory=list)
     state: str = "waiting"
     shown: dict[str, Any] = field(default_factory=dict)
 
@@ -56,6 +64,17 @@ class Task:
     def finished(self) -> bool:
         last = len(self.recipe.stages) - 1
         return (self.folder / "stages" / self.recipe.stage_name(last) / "stage.json").is_file()
+
+    @property
+    def stop(self) -> Stop | None:
+        """What ended the run before its time."""
+        return None if self.finished else read_stop(self.folder)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that it waits for is there."""
+        there = all((need / "stage.json").is_file() for need in self.needs)
+        return there and all(task.state in ("finished", "stopped") for task in self.after)
 
 
 def study(
@@ -105,7 +124,7 @@ def study(
         record = measure(study, chosen, count, slug=slug, scale=scale, console=console, engine=engine)
     else:
         tasks = plan(study, chosen, count, out)
-        _carry_out(tasks, jobs or _default_jobs(tasks), resume, console, engine)
+        _carry_out(study, tasks, jobs or _default_jobs(tasks), resume, console, engine)
         record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))
     record.save(out / "results.json")
     if results is not None:
@@ -121,36 +140,33 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
     tasks = []
     for seed in range(seeds):
         made: dict[str, Path] = {}
-        for name in study.sources:
-            if not any(name in _starts(stage) for arm in arms for stage in study.arms[arm]):
-                continue
+        for name in study.needed(stage for arm in arms for stage in study.arms[arm]):
             recipe = study.source_recipe(name, seed)
             folder = out / "sources" / name / f"seed-{seed}"
-            tasks.append(Task("sources", name, seed, recipe, folder))
+            tasks.append(_task("sources", name, seed, recipe, folder, made, study.given_sources))
             made[name] = folder / "stages" / recipe.stage_name(len(recipe.stages) - 1)
         for arm in arms:
             recipe = study.recipe(arm, seed)
-            needs = [made[name] for s in recipe.stages for name in _starts(s) if name in made]
-            models = {name: str((stage / "model").resolve()) for name, stage in made.items()}
-            recipe = recipe.model_copy(update={"stages": [_located(s, models) for s in recipe.stages]})
-            tasks.append(Task("arms", arm, seed, recipe, out / "arms" / arm / f"seed-{seed}", needs))
-    return sorted(tasks, key=lambda task: (task.group != "sources", task.seed))
+            folder = out / "arms" / arm / f"seed-{seed}"
+            tasks.append(_task("arms", arm, seed, recipe, folder, made, study.given_sources))
+    if study.compare.stop == "never":
+        return sorted(tasks, key=lambda task: (task.group != "sources", task.seed))
+    baseline = study.compare.baseline
+    judged = [task for task in tasks if task.group == "arms" and task.name not in study.compare.references]
+    for task in judged:
+        if task.name != baseline and task.seed:
+            task.after = [t for t in judged if t.seed < task.seed or (t.name, t.seed) == (baseline, task.seed)]
+    return sorted(tasks, key=lambda task: (task.group != "sources", task.name != baseline, task.seed))
 
 
-def _starts(stage: Stage) -> list[str]:
-    """What a stage takes its weights or its tokenizer from, by the names in the recipe."""
-    loaded = stage.tokenizer.load if stage.tokenizer is not None else None
-    return [name for name in (stage.from_, loaded) if name is not None]
-
-
-def _located(stage: Stage, models: dict[str, str]) -> Stage:
-    """A stage with the folders of the study's sources in the place of their names."""
-    changes: dict[str, Any] = {}
-    if stage.from_ in models:
-        changes["from_"] = models[stage.from_]
-    if stage.tokenizer is not None and stage.tokenizer.load in models:
-        changes["tokenizer"] = Tokenizer(load=models[stage.tokenizer.load])
-    return stage.model_copy(update=changes)
+def _task(
+    group: str, name: str, seed: int, recipe: Recipe, folder: Path, made: dict[str, Path], given: dict[str, str]
+) -> Task:
+    """A run that waits for the sources that it names, with their folders in the place of their names."""
+    needs = dict.fromkeys(made[name] for stage in recipe.stages for name in named_models(stage) if name in made)
+    models = given | {source: str((stage / "model").resolve()) for source, stage in made.items()}
+    recipe = recipe.model_copy(update={"stages": [located(stage, models) for stage in recipe.stages]})
+    return Task(group, name, seed, recipe, folder, list(needs))
 
 
 def _chosen_arms(study: Study, arms: list[str] | None) -> list[str]:
@@ -187,6 +203,41 @@ class _QueueReporter(Reporter):
         self.queue.put((self.key, kind, values))
 
 
+class _Watched(_QueueReporter):
+    """Ends the run at an evaluation by which its arm cannot win: there and then, so that the same run always ends at
+    the same step."""
+
+    def __init__(self, queue: Any, key: tuple[str, str, int], watch: Watch, metric: str, recipe: Recipe, folder: Path):
+        super().__init__(queue, key)
+        self.watch, self.metric, self.recipe, self.folder = watch, metric, recipe, folder
+
+    def event(self, kind: str, **values: Any) -> None:
+        super().event(kind, **values)
+        if kind != "evaluation" or self.metric not in values["values"]:
+            return
+        curve = _curve(self.recipe, self.folder, self.metric)
+        stop = self.watch.decide(_points(curve), tokens=curve["tokens"][-1], seconds=curve["seconds"][-1])
+        if stop is not None:
+            save_stop(self.folder, stop)
+            raise Stopped
+
+
+def _watch(task: Task, tasks: list[Task], study: Study) -> Watch | None:
+    """What decides about a run that is about to begin; None where nothing could be decided."""
+    if not task.after:
+        return None
+    metric, base = study.compare.metric, study.compare.baseline
+    done = {(t.name, t.seed): t for t in task.after if t.state == "finished"}
+    curves = {key: _points(_curve(t.recipe, t.folder, metric)) for key, t in sorted(done.items())}
+    reference = {seed: curve for (name, seed), curve in curves.items() if name == base}
+    pairs = [Pair(name, seed, curve, reference[seed]) for (name, seed), curve in curves.items() if name != base]
+    return Watch(task.name, reference[task.seed], pairs, study.compare.better)
+
+
+def _points(curve: dict[str, list[float]]) -> list[Point]:
+    return [{"flops": f, "value": v} for f, v in zip(curve["flops"], curve["values"], strict=True)]
+
+
 def _work(
     recipe: dict[str, Any],
     folder: str,
@@ -195,6 +246,8 @@ def _work(
     queue: Any,
     key: tuple[str, str, int],
     engine: Engine | None,
+    watch: Watch | None = None,
+    metric: str = "",
 ) -> None:
     """One run in a process of its own."""
     # A terminal sends Ctrl-C to its whole process group; a run that heard it there and again from the study would take
@@ -206,8 +259,12 @@ def _work(
 
     if threads:
         torch.set_num_threads(threads)
+    read = Recipe.model_validate(recipe)
+    reporter = _Watched(queue, key, watch, metric, read, Path(folder)) if watch else _QueueReporter(queue, key)
     try:
-        run(Recipe.model_validate(recipe), folder, resume=resume, reporter=_QueueReporter(queue, key), engine=engine)
+        run(read, folder, resume=resume, reporter=reporter, engine=engine)
+    except Stopped:
+        queue.put((key, "stopped", {}))
     except (Interrupted, KeyboardInterrupt) as error:
         queue.put((key, "interrupted", {"text": str(error)}))
     except UserError as error:
@@ -218,8 +275,10 @@ def _work(
         queue.put((key, "finished", {}))
 
 
-def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console, engine: Engine | None) -> None:
-    """Runs every task that is not finished, `jobs` at a time; sources before the arms that need them."""
+def _carry_out(
+    study: Study, tasks: list[Task], jobs: int, resume: bool, console: Console, engine: Engine | None
+) -> None:
+    """Runs every task that is not finished (or stopped), `jobs` at a time; sources before the arms that need them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warmstart.run_recipe"])
     queue = context.Queue()
@@ -227,6 +286,10 @@ def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console, eng
     by_key = {(t.group, t.name, t.seed): t for t in tasks}
     for task in tasks:
         task.state = "finished" if resume and task.finished else "waiting"
+        if resume and study.compare.stop == "forecast" and task.after and task.stop:
+            task.state = "stopped"
+        elif task.state == "waiting":
+            (task.folder / FILE).unlink(missing_ok=True)  # it goes on where it was
     running: dict[tuple[str, str, int], Any] = {}
     stopping: list[int] = []
     # A closed terminal (SIGHUP) and a scheduler's SIGTERM save every run, as Ctrl-C does.
@@ -241,12 +304,13 @@ def _carry_out(tasks: list[Task], jobs: int, resume: bool, console: Console, eng
                 try:
                     if not stopping:
                         for task in tasks:
-                            ready = all((need / "stage.json").is_file() for need in task.needs)
-                            if task.state == "waiting" and ready and len(running) < jobs:
+                            if task.state == "waiting" and len(running) < jobs and task.ready:
                                 key = (task.group, task.name, task.seed)
                                 raw = task.recipe.model_dump(mode="json", by_alias=True)
+                                watch, metric = _watch(task, tasks, study), study.compare.metric
                                 process = context.Process(
-                                    target=_work, args=(raw, str(task.folder), resume, threads, queue, key, engine)
+                                    target=_work,
+                                    args=(raw, str(task.folder), resume, threads, queue, key, engine, watch, metric),
                                 )
                                 process.start()
                                 running[key], task.state = process, "running"
@@ -292,7 +356,7 @@ def _listen(queue: Any, by_key: dict, running: dict, console: Console, live: Any
                 del running[key]
         return
     task = by_key[key]
-    if kind in ("finished", "failed", "broken", "interrupted"):
+    if kind in ("finished", "stopped", "failed", "broken", "interrupted"):
         task.state = kind
         running.pop(key).join()
         task.shown |= values
@@ -332,8 +396,8 @@ def _status(tasks: list[Task]) -> Table:
                 f"{shown['loss']:.3f}" if "loss" in shown else "",
                 f"{shown['tokens_per_second']:,.0f}" if "tokens_per_second" in shown else "",
             )
-    done = sum(task.state == "finished" for task in tasks)
-    table.caption = f"{done} of {len(tasks)} runs finished"
+    done, stopped = (sum(task.state == state for task in tasks) for state in ("finished", "stopped"))
+    table.caption = f"{done} of {len(tasks)} runs finished" + (f", {stopped} stopped" if stopped else "")
     return table
 
 
@@ -365,9 +429,11 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
         "metric": study.compare.metric,
         "better": study.compare.better,
         "baseline": study.compare.baseline,
+        "references": study.compare.references,
         "paper": study.paper.model_dump(mode="json") if study.paper else None,
         "claim": study.claim.model_dump(mode="json") if study.claim else None,
         "sources": sources,
+        "given": _given(study, list(arms)),
         "arms": arms,
         "data": last["data"],
         "recipe": resolved(study),
@@ -379,6 +445,12 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
 def _stages(task: Task) -> list[dict[str, Any]]:
     names = [task.recipe.stage_name(n) for n in range(len(task.recipe.stages))]
     return [json.loads((task.folder / "stages" / n / "stage.json").read_text(encoding="utf-8")) for n in names]
+
+
+def _given(study: Study, arms: list[str]) -> dict[str, str]:
+    """The sources that arms started from and that the study did not make."""
+    started = {name for arm in arms for stage in study.arms[arm] for name in named_models(stage)}
+    return {name: model for name, model in study.given_sources.items() if name in started}
 
 
 def _totals(members: list[list[dict[str, Any]]]) -> dict[str, Any]:
@@ -393,8 +465,10 @@ def _totals(members: list[list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _arm(members: list[Task], metric: str) -> dict[str, Any]:
+    if any(task.state == "stopped" for task in members):
+        return _stopped_arm(members, metric)
     stages = [_stages(task) for task in members]
-    curves = [_curve(task, metric) for task in members]
+    curves = [_curve(task.recipe, task.folder, metric) for task in members]
     further = members[0].recipe.stages[-1].evaluate.also
     lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
     return _totals(stages) | {
@@ -402,30 +476,81 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
         "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],
         "final": [curve["values"][-1] for curve in curves],
         "curve": _by_seed(curves),
-        "also": {name: _by_seed([_curve(task, f"{name}/loss") for task in members]) for name in further},
+        "also": {
+            name: _by_seed([_curve(task.recipe, task.folder, f"{name}/loss") for task in members]) for name in further
+        },
+        "measured": _measured([s[-1]["final"] for s in stages], metric),
         "lineage": lineage,
     }
+
+
+def _measured(finals: list[dict[str, float]], metric: str) -> dict[str, list[float]]:
+    """Everything else that was measured at the end, one value per seed."""
+    return {name: [final[name] for final in finals] for name in finals[0] if name != metric}
+
+
+def _stopped_arm(members: list[Task], metric: str) -> dict[str, Any]:
+    """An arm of which runs were ended: what those used, their curves so far, and no final metric.
+
+    (Its first seed has always finished.)
+    """
+    whole = _arm([task for task in members if task.state == "finished"], metric)
+    places = iter(range(len(members)))
+    numbers = [next(places) if task.state == "finished" else None for task in members]
+    stops = [task.stop if task.state == "stopped" else None for task in members]
+    curves = [_curve(task.recipe, task.folder, metric) for task in members]
+
+    def filled(values: list[Any], otherwise: list[Any]) -> list[Any]:
+        return [other if n is None else values[n] for n, other in zip(numbers, otherwise, strict=True)]
+
+    nothing: list[Any] = [None] * len(members)
+    used = {
+        name: filled(whole[name], [getattr(stop, name, None) for stop in stops])
+        for name in ("flops", "tokens", "seconds")
+    }
+    return (
+        whole
+        | used
+        | {
+            "peak_memory_bytes": max(whole["peak_memory_bytes"]),
+            "reused_flops": filled(whole["reused_flops"], nothing),
+            "trial_flops": [curve["flops"][0] for curve in curves] if whole["trial_flops"] else [],
+            "final": filled(whole["final"], nothing),
+            "curve": _by_seed(curves),
+            "also": {
+                name: _by_seed([_curve(task.recipe, task.folder, f"{name}/loss") for task in members])
+                for name in whole["also"]
+            },
+            "measured": {name: filled(values, nothing) for name, values in whole["measured"].items()},
+            "lineage": filled(whole["lineage"], [{}] * len(members)),
+            "stopped": [None if stop is None else asdict(stop) for stop in stops],
+        }
+    )
 
 
 def _by_seed(curves: list[dict[str, list[float]]]) -> dict[str, list[list[float]]]:
     return {key: [curve[key] for curve in curves] for key in ("flops", "tokens", "values")}
 
 
-def _curve(task: Task, metric: str) -> dict[str, list[float]]:
-    """The metric over a run's stages, against the FLOPs and tokens since the run's beginning."""
-    curve: dict[str, list[float]] = {"flops": [], "tokens": [], "values": []}
-    before = {"flops": 0.0, "tokens": 0}
-    for number, facts in enumerate(_stages(task)):
-        lines = read_metrics(task.folder / "stages" / task.recipe.stage_name(number) / "metrics.jsonl")
-        for line in lines:
+def _curve(recipe: Recipe, folder: Path, metric: str) -> dict[str, list[float]]:
+    """The metric over a run's stages so far, against the FLOPs, tokens and seconds since the run's beginning."""
+    used = ("flops", "tokens", "seconds")
+    curve: dict[str, list[float]] = {name: [] for name in (*used, "values")}
+    before = dict.fromkeys(used, 0)
+    for number, stage in enumerate(recipe.stages):
+        place = folder / "stages" / recipe.stage_name(number)
+        for line in read_metrics(place / "metrics.jsonl"):
             if metric not in line:
                 continue
-            if number and line["step"] == 0 and not facts["surgery"]:
+            if number and line["step"] == 0 and not stage.surgery:
                 continue  # the same weights as at the end of the stage before
-            curve["flops"].append(before["flops"] + line["flops"])
-            curve["tokens"].append(before["tokens"] + line["tokens"])
+            for name in used:
+                curve[name].append(before[name] + line[name])
             curve["values"].append(line[metric])
-        before = {"flops": before["flops"] + facts["flops"], "tokens": before["tokens"] + facts["tokens"]}
+        if not (place / "stage.json").is_file():
+            break
+        facts = json.loads((place / "stage.json").read_text(encoding="utf-8"))
+        before = {name: before[name] + facts[name] for name in used}
     if not curve["values"]:
-        raise UserError(f"the metric '{metric}' is not among what the evaluators of {task.title} measure")
+        raise UserError(f"the metric '{metric}' is not among what the evaluators of {folder} measure")
     return curve

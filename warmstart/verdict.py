@@ -26,6 +26,8 @@ compute) at the scale of our own runs. They never say that a paper's number was 
 
 A study without training (its curves end at 0 FLOPs) has no saving; there the interval of the difference alone decides.
 
+An arm of which a run was stopped by a forecast has no effect and no verdict: its end was not measured.
+
 Intervals are Student's t over paired seeds: each seed gives method and baseline the same data order and the
 same evaluation, so the pair's difference is free of what both share. With two or three seeds they are wide,
 as they should be.
@@ -35,6 +37,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, TypedDict
 
 Better = Literal["lower", "higher"]
@@ -59,6 +62,7 @@ class Interval(TypedDict):
     high: float | None
 
 
+@cache
 def student_t_quantile(p: float, df: int) -> float:
     """The value that a Student's t variable with `df` degrees of freedom stays below with probability `p`.
 
@@ -235,8 +239,8 @@ def effect(
 def effects(results: Mapping[str, Any]) -> dict[str, Any]:
     """The effects of every arm but the baseline, from the JSON form of a results file (`report/results.py`).
 
-    Reads `arms`, `baseline` and `better`. Where the baseline is not among the arms there is
-    nothing to compare with, and no effect.
+    Reads `arms`, `baseline`, `references` and `better`. Where the baseline is not among the arms there is
+    nothing to compare with, and no effect; an arm among the references is at another budget, and has none.
     """
     arms, baseline = results["arms"], results["baseline"]
     if baseline not in arms:
@@ -244,7 +248,7 @@ def effects(results: Mapping[str, Any]) -> dict[str, Any]:
     reference = curves(arms[baseline])
     found = {}
     for name, arm in arms.items():
-        if name == baseline:
+        if name == baseline or name in results.get("references", ()) or any(arm.get("stopped") or []):
             continue
         reused = arm.get("reused_flops") or [0.0] * len(reference)
         found[name] = effect(curves(arm), reference, reused, results["better"])
@@ -270,20 +274,55 @@ def remarks(results: Mapping[str, Any]) -> list[str]:
     found = []
     if len(results["seeds"]) < 2:
         found.append("One seed: there is no interval, and so no verdict but 'unclear'.")
+    references = results.get("references", ())
+    found += [f"'{name}' is a reference at another budget: it is not judged." for name in arms if name in references]
     reference = curves(arms[baseline])
     for name, arm in arms.items():
-        for seed, own, other in zip(results["seeds"], curves(arm), reference, strict=True):
-            remark = _weakness(own, other, is_baseline=name == baseline, better=better)
+        stops = arm.get("stopped") or [None] * len(reference)
+        for seed, own, other, stop in zip(results["seeds"], curves(arm), reference, stops, strict=True):
+            if stop is not None:
+                found.append(f"'{name}', seed {seed}: {_stopped(stop)}")
+                continue
+            kind = {"is_baseline": name == baseline, "is_reference": name in references}
+            remark = _weakness(own, other, better=better, **kind)
             found += [f"'{name}', seed {seed}: {text}" for text in remark]
-    return found
+    return found + _saved_by_stopping(results, reference)
 
 
-def _weakness(own: Curve, baseline: Curve, *, is_baseline: bool, better: Better) -> list[str]:
+def _stopped(stop: Mapping[str, Any]) -> str:
+    """Why a run was ended."""
+    interval = f"[{stop['low']:+.3g}, {stop['high']:+.3g}]"
+    return (
+        f"stopped at {100 * stop['share']:.0f} % of the compute: forecast of its difference from the baseline "
+        f"{stop['forecast']:+.3g} {interval}, from {stop['pairs']} finished pairs; not measured, so no verdict."
+    )
+
+
+def _saved_by_stopping(results: Mapping[str, Any], reference: Sequence[Curve]) -> list[str]:
+    """How much of the arms' compute was not spent."""
+    left_out = {results["baseline"], *results.get("references", ())}
+    others = [arm for name, arm in results["arms"].items() if name not in left_out]
+    saved = [
+        curve[-1]["flops"] - stop["flops"]
+        for arm in others
+        for curve, stop in zip(reference, arm.get("stopped") or [None] * len(reference), strict=True)
+        if stop is not None
+    ]
+    if not saved:
+        return []
+    whole = len(others) * sum(curve[-1]["flops"] for curve in reference)
+    runs = f"{len(saved)} run{'s' if len(saved) > 1 else ''}"
+    return [
+        f"Stopping {runs} by forecast saved {100 * sum(saved) / whole:.0f} % of the FLOPs of all arms but the baseline."
+    ]
+
+
+def _weakness(own: Curve, baseline: Curve, *, is_baseline: bool, is_reference: bool, better: Better) -> list[str]:
     """What is weak in one seed's curve."""
     sign = 1.0 if better == "lower" else -1.0
     spent, equal = own[-1]["flops"], baseline[-1]["flops"]
     found = []
-    if abs(spent - equal) > 0.02 * equal:
+    if abs(spent - equal) > 0.02 * equal and not is_reference:
         found.append(f"spent {spent / equal - 1:+.1%} FLOPs against the baseline, which is not equal compute.")
     final = _finite(own[-1]["value"])
     if final is None:

@@ -236,6 +236,17 @@ def test_stdlib_modules_are_domains() -> None:
     assert urls["json/decoder.py"] == ("json", "docs.python.org/json")
 
 
+def test_stdlib_of_some_modules() -> None:
+    source = PythonStdlib(modules=["json", "abc"])
+    assert {row["section"] for row in source.rows()} == {"json", "abc"}
+    assert {row["id"] for row in source.rows()} == {
+        row["id"] for row in PythonStdlib().rows() if row["section"] in ("json", "abc")
+    }
+    assert source.fingerprint() != PythonStdlib().fingerprint()
+    with pytest.raises(DataError, match=r"there is no module 'jsn' \(did you mean 'json'\?\)"):
+        list(PythonStdlib(modules=["abc", "jsn"]).rows())
+
+
 def test_stdlib_fingerprint_knows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = PythonStdlib().fingerprint()
     assert PythonStdlib().fingerprint() == before

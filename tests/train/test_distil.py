@@ -39,7 +39,7 @@ class Fixed(nn.Module):
 
 
 def state(teacher: torch.Tensor, **settings: Any) -> Distillation:
-    ground: Any = Ground(None, None, Causal(), None, torch.device("cpu"), "fp32", 0, None, None)  # type: ignore[arg-type]
+    ground: Any = Ground(None, None, Causal(), None, torch.device("cpu"), "fp32", 0, 4, None, None)  # type: ignore[arg-type]
     made = Distillation(Distil(teacher="given", **settings), ground)
     made.teacher = Fixed(teacher).requires_grad_(False)
     return made

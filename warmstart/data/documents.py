@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from warmstart.data.cache import digest
 from warmstart.data.curated import Notify, Rows, curated, curation_key, mark_of, rewriting_key, rewritten, source_names
 from warmstart.data.engine import Engine
+from warmstart.data.steps import Columns
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,14 +60,19 @@ def all_documents(
     """
     rows = rewritten(data, engine=engine, cache_dir=cache_dir, notify=notify)
     if counts is not None:
-        counts["rows_skipped"] += rows.counts["rows_skipped"]
-        for name in rows.counts:
-            if name.startswith("in_"):
-                step = name.removeprefix("in_")
-                counts[f"dropped_{step}"] += rows.counts[name] - rows.counts[f"out_{step}"]
-            elif not name.startswith(("out_", "skipped_", "rows_")):
-                counts[name] += rows.counts[name]
+        _counted(rows, counts)
     yield from _documents(rows, data.split.validation, data.split.train)
+
+
+def _counted(rows: Rows, counts: Counter[str]) -> None:
+    """Adds what the row steps counted."""
+    counts["rows_skipped"] += rows.counts["rows_skipped"]
+    for name in rows.counts:
+        if name.startswith("in_"):
+            step = name.removeprefix("in_")
+            counts[f"dropped_{step}"] += rows.counts[name] - rows.counts[f"out_{step}"]
+        elif not name.startswith(("out_", "skipped_", "rows_")):
+            counts[name] += rows.counts[name]
 
 
 def documents(data: Data, *, engine: Engine | None = None, cache_dir: Path | None = None) -> Iterator[str]:
@@ -87,16 +93,45 @@ def documents(data: Data, *, engine: Engine | None = None, cache_dir: Path | Non
 
 
 def _documents(rows: Rows, validation: float, part: tuple[float, float]) -> Iterator[Document]:
+    for number, columns, row, held_out in _sided(rows, validation, part):
+        context, score = columns.get("context"), columns.get("score")
+        yield Document(
+            number,
+            columns["text"][row],
+            held_out,
+            (context[row] or "") if context is not None else "",
+            score[row] if score is not None else None,
+        )
+
+
+def all_rows(
+    data: Data,
+    counts: Counter[str] | None = None,
+    notify: Notify | None = None,
+    *,
+    engine: Engine | None = None,
+    cache_dir: Path | None = None,
+) -> Iterator[tuple[int, bool, dict[str, Any]]]:
+    """Every row that the stage reads, with all its columns: (number of the source, held out, row). As
+    `all_documents`."""
+    rows = rewritten(data, engine=engine, cache_dir=cache_dir, notify=notify)
+    if counts is not None:
+        _counted(rows, counts)
+    for number, columns, row, held_out in _sided(rows, data.split.validation, data.split.train):
+        found = {name: values[row] for name, values in columns.items() if values[row] is not None}
+        yield number, held_out, {name: value for name, value in found.items() if name not in ("mark", "row")}
+
+
+def _sided(rows: Rows, validation: float, part: tuple[float, float]) -> Iterator[tuple[int, Columns, int, bool]]:
+    """(number of the source, columns of a batch, place in it, held out) of every row that is read."""
     for number in range(len(rows.files)):
         for columns in rows.batches(number):
-            count = len(columns["text"])
-            contexts, scores = columns.get("context", [None] * count), columns.get("score", [None] * count)
-            for text, mark, context, score in zip(columns["text"], columns["mark"], contexts, scores, strict=True):
+            for row, mark in enumerate(columns["mark"]):
                 place = mark / 2**64
                 if place < validation:
-                    yield Document(number, text, True, context or "", score)
+                    yield number, columns, row, True
                 elif part[0] <= (place - validation) / (1 - validation) < part[1] or part == (0.0, 1.0):
-                    yield Document(number, text, False, context or "", score)
+                    yield number, columns, row, False
 
 
 def is_held_out(text: str, share: float) -> bool:

@@ -23,8 +23,18 @@ from warmstart.data.batch.blocks import Blocks, write_blocks
 from warmstart.data.batch.encode import Encoder
 from warmstart.data.cache import cache_folder, digest, entry
 from warmstart.data.curated import FORMAT, SHOWN_SKIPS
-from warmstart.data.documents import Document, all_documents, all_held_out, documents, documents_key, names
+from warmstart.data.documents import (
+    Document,
+    all_documents,
+    all_held_out,
+    all_rows,
+    documents,
+    documents_key,
+    names,
+)
 from warmstart.data.engine import Engine
+from warmstart.data.media import check_media
+from warmstart.data.records import Records, RecordsFile
 from warmstart.data.steps import step_names
 from warmstart.errors import DataError
 
@@ -45,8 +55,8 @@ class Prepared:
     """A stage's data, ready to train on.
 
     Attributes:
-        train: the training blocks of each source.
-        validation: the held-out blocks of each source; a small source may have none.
+        train: the training `Blocks` (or, where rows stay rows, `Records`) of each source.
+        validation: the held-out ones of each source; a small source may have none.
         source_names: what metrics call each source.
         fingerprint: changes with the documents, the settings, the tokenizer, or the library's format.
         statistics: whole numbers: documents, dropped_<curation step>, rows_skipped, train_documents,
@@ -56,8 +66,8 @@ class Prepared:
         bytes_per_token: of the validation side, context left aside; turns nats per token into bits per byte.
     """
 
-    train: list[Blocks]
-    validation: list[Blocks]
+    train: list[Any]
+    validation: list[Any]
     source_names: list[str]
     fingerprint: str
     statistics: dict[str, int]
@@ -96,6 +106,8 @@ def prepare(
         ModelError: a tokenizer that cannot mark a document's end.
         UserError: the cache cannot be written.
     """
+    if data.packing.whole_rows:
+        return _whole_rows(data, cache_dir, notify, engine, sides)
     encoder = Encoder(tokenizer, begin=data.begin_of_text, end=data.end_of_text)
     decisive = [FORMAT, documents_key(data), data.length, data.packing.model_dump(mode="json"), encoder.key]
     key = digest(*decisive) if tuple(sides) == SIDES else digest(*decisive, list(sides))
@@ -129,6 +141,73 @@ def prepare(
         facts["statistics"],
         facts["bytes_per_token"],
     )
+
+
+def _whole_rows(
+    data: Data,
+    cache_dir: Path | None,
+    notify: Callable[[str], None] | None,
+    engine: Engine | None,
+    sides: Sequence[str],
+) -> Prepared:
+    """`prepare` for a packing that leaves rows as they are."""
+    key = digest(FORMAT, "rows", documents_key(data), data.on_error, list(sides))
+    folder = (cache_dir or cache_folder()) / "records" / key
+    facts = entry(folder, lambda draft: _write_rows(draft, data, cache_dir, notify, engine, sides), notify=notify)
+    records = {
+        side: [Records(folder / f"{side}-{number}.arrow") for number in range(len(data.sources))] for side in sides
+    }
+    return Prepared(
+        records.get("train", []),
+        records.get("validation", []),
+        names(data),
+        key,
+        facts["statistics"],
+        facts["bytes_per_token"],
+    )
+
+
+def _write_rows(
+    folder: Path,
+    data: Data,
+    cache_dir: Path | None,
+    notify: Callable[[str], None] | None,
+    engine: Engine | None,
+    sides: Sequence[str],
+) -> dict[str, Any]:
+    """Writes the rows of the sides of every source into `folder`; what they refer to is opened once."""
+    counts: Counter[str] = Counter(dict.fromkeys(["documents", "rows_skipped", *(f"{s}_documents" for s in sides)], 0))
+    with ExitStack() as stack:
+        files = {
+            (side, number): stack.enter_context(RecordsFile(folder / f"{side}-{number}.arrow"))
+            for side in sides
+            for number in range(len(data.sources))
+        }
+        for number, held_out, row in all_rows(data, counts, notify, engine=engine, cache_dir=cache_dir):
+            side = SIDES[held_out]
+            if side not in sides:
+                continue
+            try:
+                check_media(row)
+            except DataError as error:
+                if data.on_error == "raise":
+                    raise DataError(f"source '{names(data)[number]}', row {row['id']}: {error}") from error
+                counts["rows_skipped"] += 1
+                if notify and counts["rows_skipped"] <= SHOWN_SKIPS:
+                    notify(f"warning: skipped: row {row['id']}: {error}")
+                continue
+            files[side, number].write(row, row.pop("score", None))
+            counts["documents"] += 1
+            counts[f"{side}_documents"] += 1
+            counts[f"{side}_bytes"] += len(row["text"].encode())
+    _check_sides(data, counts, sides)
+    for number, name in enumerate(names(data) if "train" in sides else []):
+        if not files["train", number].count:
+            raise DataError(f"the training side of source '{name}' has no rows")
+    statistics = {name: counts[name] for name in counts if "bytes" not in name}
+    statistics["bytes"] = counts["train_bytes"] + counts["validation_bytes"]
+    mean = counts["validation_bytes"] / max(counts["validation_documents"], 1)
+    return {"statistics": statistics, "bytes_per_token": mean or 1.0}
 
 
 def _make(

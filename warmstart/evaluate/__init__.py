@@ -28,6 +28,8 @@ class Subject:
         also: further held-out sets by name (`evaluate.also`); their metrics are called `<name>/...`.
         start: the weights at the stage's beginning, on the CPU, where an evaluator needs them.
         extra: the objective's own modules, where it has any.
+        values: what the evaluators before this one have just measured.
+        history: what was measured before the run's first step and at the end of each stage that is over.
     """
 
     model: nn.Module
@@ -39,6 +41,8 @@ class Subject:
     also: dict[str, Prepared] = field(default_factory=dict)
     start: dict[str, torch.Tensor] | None = None
     extra: nn.Module | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 class Evaluator(Part, room="evaluate"):

@@ -4,7 +4,6 @@ metadata conditioning share."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 from warmstart.data.prepare import Prepared
 from warmstart.errors import DataError, ModelError, nearest
 from warmstart.evaluate import Subject
+from warmstart.models.evaluating import evaluating
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,3 @@ def body_nats(
                 first = len(headers[n])
                 nats[n] = -float(chances[place, first : first + len(documents[n].body)].sum())
     return nats
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, without gradients; then as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -65,7 +65,7 @@ class HeldOut(Evaluator):
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
         values: dict[str, float] = {}
-        with _evaluation(subject.model, subject.extra):
+        with evaluation_mode(subject.model, subject.extra):
             for name, data in {"validation": subject.data, **subject.also}.items():
                 values |= self._of_set(subject, name, data)
         return values
@@ -127,7 +127,7 @@ def _measure(subject: Subject, rows: list[Row], generator: np.random.Generator) 
 
 
 @contextmanager
-def _evaluation(*roots: nn.Module | None) -> Iterator[None]:
+def evaluation_mode(*roots: nn.Module | None) -> Iterator[None]:
     """The modules in evaluation mode without gradients; then as they were."""
     given = [root for root in roots if root is not None]
     modes = {module: module.training for root in given for module in root.modules()}

@@ -18,7 +18,8 @@ from pydantic import Field
 
 from warmstart.errors import DataError
 from warmstart.evaluate import Evaluator, Subject
-from warmstart.evaluate.headed_documents import Headed, evaluating, headed_documents
+from warmstart.evaluate.headed_documents import Headed, headed_documents
+from warmstart.models.evaluating import evaluating
 from warmstart.randomness import derive_seed
 
 

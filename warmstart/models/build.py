@@ -1,7 +1,9 @@
-"""A new model with random weights from a `transformers` model type and the fields of its configuration."""
+"""A new model with random weights: a `transformers` model type or the shape of an existing model, and fields of the
+configuration."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,29 +15,62 @@ from warmstart.randomness import derive_seed
 
 
 def configuration(like: str, settings: dict[str, Any], tokenizer: Any = None) -> PretrainedConfig:
-    """The configuration of a new model: the type's defaults, `settings`, and the tokenizer's vocabulary.
+    """The configuration of a new model: the type's (or the existing model's) own, `settings`, and the tokenizer's
+    vocabulary.
+
+    Args:
+        like: a model type, or a model folder or hub id. With the tokenizer that came with that model, the vocabulary
+            stays as large as the model has it, so that both models have the same weights.
 
     Raises:
-        ModelError: no such model type, a field that the type does not have, or a field with a bad value.
+        ModelError: no such model type or model, a field that the type does not have, or a field with a bad value.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    if like not in CONFIG_MAPPING:
-        raise ModelError(f"init.like: transformers has no model type '{like}'{nearest(like, CONFIG_MAPPING)}")
-    kind = CONFIG_MAPPING[like]
+    model = None if like in CONFIG_MAPPING else _configuration_of(like, CONFIG_MAPPING)
+    kind = CONFIG_MAPPING[like if model is None else model.model_type]
     allowed = set(kind().to_dict()) | set(getattr(kind, "attribute_map", {}))
     for name in settings:
         if name not in allowed:
-            raise ModelError(f"init.{name}: a {like} configuration has no such field{nearest(name, allowed)}")
+            raise ModelError(
+                f"init.{name}: a {kind.model_type} configuration has no such field{nearest(name, allowed)}"
+            )
     fields = dict(settings)
     if tokenizer is not None:
-        fields.setdefault("vocab_size", len(tokenizer))
+        if model is None or not _is_own(tokenizer, like):
+            fields.setdefault("vocab_size", len(tokenizer))
         for role in ("bos", "eos", "pad"):
             fields.setdefault(f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
     try:
-        return AutoConfig.for_model(like, **fields)
-    except (TypeError, ValueError) as error:
+        if model is None:
+            return AutoConfig.for_model(like, **fields)
+        return type(model).from_dict({**model.to_dict(), **_own_names(model, fields)})
+    except Exception as error:  # huggingface_hub's checks raise kinds of their own
         raise ModelError(f"init: transformers refuses this {like} configuration: {one_line(error)}") from error
+
+
+def _configuration_of(model: str, model_types: Any) -> PretrainedConfig:
+    """The configuration of a model folder or hub id."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir() and "/" not in model:
+        raise ModelError(f"init.like: transformers has no model type '{model}'{nearest(model, model_types)}")
+    if not folder.is_dir() and model.startswith((".", "/", "~")):
+        raise ModelError(f"init.like: there is no model folder '{model}'")
+    try:
+        return AutoConfig.from_pretrained(str(folder) if folder.is_dir() else model, trust_remote_code=False)
+    except Exception as error:  # transformers and the hub's client raise many kinds
+        raise ModelError(f"init.like: '{model}' has no usable configuration: {one_line(error)}") from error
+
+
+def _is_own(tokenizer: Any, model: str) -> bool:
+    """Whether a tokenizer was loaded from this model folder or hub id."""
+    origin = str(getattr(tokenizer, "name_or_path", "") or "")
+    return bool(origin) and Path(origin).expanduser().resolve() == Path(model).expanduser().resolve()
+
+
+def _own_names(config: PretrainedConfig, fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields by the configuration's own names: GPT-2 calls `hidden_size` `n_embd`."""
+    return {config.attribute_map.get(name, name): value for name, value in fields.items()}
 
 
 def new_model(config: PretrainedConfig, head: str, seed: int) -> PreTrainedModel:
@@ -52,7 +87,14 @@ def new_model(config: PretrainedConfig, head: str, seed: int) -> PreTrainedModel
         try:
             return auto_class(head).from_config(config, dtype=torch.float32)
         except (ValueError, AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
-            raise ModelError(f"init: a {config.model_type} model cannot be built: {one_line(error)}") from error
+            raise cannot_build(config, head, error) from error
+
+
+def cannot_build(config: PretrainedConfig, head: str, error: Exception) -> ModelError:
+    """Why there is no model of this configuration with this head, in one line."""
+    if str(error).startswith("Unrecognized configuration class"):
+        return ModelError(f"init: transformers has no {config.model_type} model with a {head} head")
+    return ModelError(f"init: a {config.model_type} model cannot be built with these settings: {one_line(error)}")
 
 
 def one_line(error: BaseException) -> str:

@@ -4,4 +4,6 @@
 - `table.py`: the comparison table (rich, markdown).
 - `page.py`: one self-contained HTML page of a study or a run; `charts.py`, `lineage.py` and `document.py`
   are its pieces, `page.css` and `page.js` its looks and its charts.
+- `gallery.py`: every system with its claim and our verdict; in markdown for the docs, as HTML and in a terminal by
+  `gallery_markdown.py`, `gallery_html.py` and `gallery_terminal.py`; `figure.py` draws a study's results as SVG.
 """

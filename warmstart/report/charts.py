@@ -56,7 +56,8 @@ def _band(arm: Arm, axis: Axis) -> dict[str, list[float | None]]:
 
     Seeds may be evaluated at slightly different FLOPs (where a step's compute is drawn at random): evaluation k
     of one seed is put together with evaluation k of the others, at their mean FLOPs. Where even the number of
-    evaluations differs, the other seeds are interpolated at the first one's evaluations.
+    evaluations differs, the other seeds are interpolated at the first one's evaluations. Where a run was stopped, the
+    mean of the seeds that went on would jump: the arm ends there.
     """
     seeds = range(len(arm.curve.values))
     xs = [arm.curve.axis(axis, seed) for seed in seeds]
@@ -67,6 +68,8 @@ def _band(arm: Arm, axis: Axis) -> dict[str, list[float | None]]:
     band: dict[str, list[float | None]] = {"x": [], "mean": [], "low": [], "high": []}
     for k in range(len(xs[0])):
         known = [v[k] for v in values if v[k] is not None]
+        if any(arm.stopped) and len(known) < len(values):
+            break
         band["x"].append(sum(x[k] for x in xs) / len(xs))
         band["mean"].append(sum(known) / len(known) if known else None)  # type: ignore[arg-type]
         band["low"].append(min(known) if known else None)  # type: ignore[type-var]

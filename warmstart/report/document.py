@@ -30,18 +30,25 @@ def document(title: str, body: str, charts: Mapping[str, Any]) -> str:
         body: HTML; everything in it that comes from names or files must be escaped already.
         charts: chart data by the id of the element that shows it.
     """
-    package = files("warmstart.report")
-    style, script = (package.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    script = files("warmstart.report").joinpath("page.js").read_text(encoding="utf-8")
+    return plain_document(
+        title,
+        f'{body}\n<script type="application/json" id="charts">{script_json(charts)}</script>\n'
+        f'<script type="text/plain" id="plotly">{compressed_plotly()}</script>\n'
+        f"<script>\n{script}</script>",
+    )
+
+
+def plain_document(title: str, body: str) -> str:
+    """A whole page without charts; arguments as in `document`."""
+    style = files("warmstart.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n"
-        f'<script type="application/json" id="charts">{script_json(charts)}</script>\n'
-        f'<script type="text/plain" id="plotly">{compressed_plotly()}</script>\n'
-        f"<script>\n{script}</script>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 

@@ -22,10 +22,11 @@ from warmstart.evaluate.curves import forgetting
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
 from warmstart.report.lineage import lineage_sentences, lineage_svg
-from warmstart.report.results import Effect, Lineage, Results
+from warmstart.report.results import Lineage, Results
 from warmstart.train.metrics import read_metrics
 
 CHIPS = {"holds": ("holds", "✓"), "does not hold": ("fails", "✕"), "unclear": ("unclear", "?")}
+STOPPED = "stopped"
 
 
 def render(folder: Path | str) -> Path:
@@ -54,8 +55,8 @@ def render_study(results: Results, out: Path | str) -> Path:
             "<main>",
             section("Claim and verdict", _verdicts(results), "verdict"),
             section("Learning curves", _curves(results) if results.trained else "", "learning"),
-            section("What the rows hold", _measured(results), "rows"),
             section("What it did to other held-out data", _further(results), "further"),
+            section("What else was measured" if results.trained else "What the rows hold", _measured(results), "rows"),
             section("What it saved", _savings(results), "savings"),
             section("The numbers", _comparison(results), "numbers"),
             section("Where the weights came from", _lineage(lineages, results.seeds[0]), "lineage"),
@@ -81,16 +82,23 @@ def _study_header(results: Results) -> str:
 
 def _verdicts(results: Results) -> str:
     """The paper's claim on one side, the verdict on every arm on the other: no arm is picked out."""
-    decimals = numbers.metric_decimals([v for arm in results.arms.values() for v in arm.final])
     effects = results.effects
     counts = {word: sum(e.verdict == word for e in effects.values()) for word in CHIPS}
+    stopped = [name for name, arm in results.arms.items() if any(arm.stopped)]
     parts = [f"{word} in {count}" for word, count in counts.items() if count]
-    arms = f"{len(effects)} arm{'s' if len(effects) != 1 else ''}"
-    summary = f"{', '.join(parts).capitalize()} of {arms}" if effects else "Nothing to compare"
+    parts += [f"{STOPPED} in {len(stopped)}"] if stopped else []
+    total = len(effects) + len(stopped)
+    arms = f"{total} arm{'s' if total != 1 else ''}"
+    summary = f"{', '.join(parts).capitalize()} of {arms}" if parts else "Nothing to compare"
     rows = "".join(
         f"<li>{chip(effect.verdict)}<b>{escape(name)}</b>"
-        f"<span>{escape(_effect_sentence(effect, results, decimals))}</span></li>"
+        f"<span>{escape(table.effect_words(effect, results))}</span></li>"
         for name, effect in effects.items()
+    )
+    rows += "".join(
+        f"<li>{chip(STOPPED)}<b>{escape(name)}</b><span>could not win any more, by forecast; not measured to the end"
+        "</span></li>"
+        for name in stopped
     )
     at = " at equal training FLOPs" if results.trained else ", without training"
     ours = (
@@ -129,7 +137,7 @@ def _claim_card(results: Results) -> str:
         converted = f'<p class="setting">a speed-up; as a saving that is {numbers.percent(share, 1)}</p>'
     paper = ""
     if results.paper is not None:
-        text = escape(table.paper_text(results))
+        text = escape(table.paper_text(results.paper))
         link = results.paper.url or (
             f"https://arxiv.org/abs/{quote(results.paper.arxiv)}" if results.paper.arxiv else ""
         )
@@ -144,23 +152,11 @@ def _claim_card(results: Results) -> str:
     )
 
 
-def _effect_sentence(effect: Effect, results: Results, decimals: int) -> str:
-    if not results.trained:
-        return f"{results.metric} {table.difference(effect, decimals)}"
-    saved = table.saving(effect.saving)
-    change = table.difference(effect, decimals)
-    if effect.saving.mean is None:
-        saved = "never reached the baseline’s end" if saved.startswith("never") else f"{saved} baseline ends"
-    else:
-        saved = f"saving {saved}"
-    return f"{saved} · {results.metric} {change}"
-
-
 def chip(verdict: str) -> str:
     """The verdict as a coloured word; the sign says the same without colour."""
     if not verdict:
         return '<span class="chip baseline">baseline</span>'
-    kind, sign = CHIPS[verdict]
+    kind, sign = (STOPPED, "■") if verdict == STOPPED else CHIPS[verdict]
     return f'<span class="chip {kind}"><i aria-hidden="true">{sign}</i>{escape(verdict)}</span>'
 
 
@@ -172,9 +168,11 @@ def _curves(results: Results) -> str:
         + "</div>"
     )
     many = len(results.seeds) > 1
+    stopped = any(any(arm.stopped) for arm in results.arms.values())
     caption = (
         f"{results.metric} ({results.better} is better) on held-out data. "
         + (f"Lines: mean of {len(results.seeds)} seeds; bands: from the worst to the best seed. " if many else "")
+        + ("An arm with a stopped run is drawn as far as all of its seeds went. " if stopped else "")
         + f"Dotted: where “{results.baseline}” ends. Compute is that of the arm’s own training, from 0; what a reused "
         "model cost before is in “with source” below."
     )
@@ -192,8 +190,8 @@ def _further(results: Results) -> str:
         rows = []
         for arm, found in seen.arms.items():
             rise = [
-                None if values[-1] is None or values[0] is None else forgetting([values[0], values[-1]])
-                for values in found.curve.values
+                None if end is None or values[0] is None else forgetting([values[0], end])
+                for values, end in zip(found.curve.values, found.final, strict=True)
             ]
             rows.append(
                 [
@@ -212,7 +210,7 @@ def _further(results: Results) -> str:
 
 
 def _measured(results: Results) -> str:
-    """Everything that a study without training measured: one row per metric, one column per arm."""
+    """Everything else that was measured at the end: one row per metric, one column per arm."""
     names = list(dict.fromkeys(name for arm in results.arms.values() for name in arm.measured))
     if not names:
         return ""

@@ -106,6 +106,23 @@ class Curve(Form):
         return list(stored[seed]) if stored and isinstance(stored[0], list) else list(stored)
 
 
+class Stop(Form):
+    """A run that was ended because its arm could not win any more (`forecast/stopping.py` says what the fields mean).
+
+    `forecast`, `low` and `high` are of the difference from the baseline at the end: a forecast, not a measurement.
+    """
+
+    share: Amount
+    flops: Amount
+    tokens: Amount
+    seconds: Amount
+    difference: float
+    forecast: float
+    low: float
+    high: float
+    pairs: int
+
+
 class Arm(Form):
     """What one arm spent and reached. Lists have one number per seed."""
 
@@ -117,10 +134,11 @@ class Arm(Form):
     final: list[Measured]
     curve: Curve
     measured: dict[str, list[Measured]] = Field(
-        default_factory=dict, description="Everything else that was measured of the rows, in a study without training."
+        default_factory=dict, description="Everything else that was measured at the end."
     )
-    reused_flops: list[Amount] = Field(
-        default_factory=list, description="What the models it started from cost to make; empty: nothing."
+    reused_flops: list[Amount | None] = Field(
+        default_factory=list,
+        description="What the models it started from cost to make; empty: nothing; null: the run was stopped.",
     )
     lineage: list[Lineage] = Field(default_factory=list, description="Where the weights came from, per seed.")
     trial_flops: list[Amount] = Field(
@@ -128,11 +146,20 @@ class Arm(Form):
         exclude_if=lambda found: not found,
         description="What trials before training cost (counted in `flops`); empty: there were none.",
     )
+    stopped: list[Stop | None] = Field(
+        default_factory=list,
+        exclude_if=lambda found: not found,
+        description="Runs that were ended before their time: these have no final value, and the arm has no verdict.",
+    )
     also: dict[str, Curve] = Field(
         default_factory=dict,
         exclude_if=lambda found: not found,
         description="The losses on further held-out sets, by the set's name.",
     )
+
+    def stop(self, seed: int) -> Stop | None:
+        """What ended one seed's run; None: nothing did."""
+        return self.stopped[seed] if self.stopped else None
 
     @model_validator(mode="before")
     @classmethod
@@ -182,6 +209,7 @@ class Claim(Form):
     what: str
     value: float | None = None
     where: str = ""
+    arm: str | None = Field(None, exclude_if=lambda found: found is None, description="The paper's own method.")
 
 
 class DataFacts(Form):
@@ -206,9 +234,19 @@ class Results(Form):
     metric: str
     better: verdict.Better
     baseline: str
+    references: list[str] = Field(
+        default_factory=list,
+        exclude_if=lambda found: not found,
+        description="Arms with another budget: shown, never judged.",
+    )
     paper: Paper | None = None
     claim: Claim | None = None
     sources: dict[str, SourceModel] = Field(default_factory=dict)
+    given: dict[str, str] = Field(
+        default_factory=dict,
+        exclude_if=lambda found: not found,
+        description="Sources that were there before the study: model folders and hub ids.",
+    )
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     effects: dict[str, Effect] = Field(default_factory=dict)
     data: DataFacts = DataFacts()
@@ -230,6 +268,8 @@ class Results(Form):
                 _count(f"{where}.reused_flops", arm.reused_flops, n)
             if arm.trial_flops:
                 _count(f"{where}.trial_flops", arm.trial_flops, n)
+            if arm.stopped:
+                _count(f"{where}.stopped", arm.stopped, n)
             for name, curve in arm.also.items():
                 _count(f"{where}.also.{name}.values", curve.values, n)
             for seed in range(n):
@@ -255,7 +295,12 @@ class Results(Form):
         """The same study seen on a further held-out set: the arms that were measured on it, with those losses."""
         arms = {
             arm: found.model_copy(
-                update={"curve": found.also[name], "final": [values[-1] for values in found.also[name].values]}
+                update={
+                    "curve": found.also[name],
+                    "final": [
+                        None if found.stop(seed) else values[-1] for seed, values in enumerate(found.also[name].values)
+                    ],
+                }
             )
             for arm, found in self.arms.items()
             if name in found.also
@@ -279,7 +324,13 @@ class Results(Form):
     @property
     def remarks(self) -> list[str]:
         """What a reader should know before believing the effects; one sentence each."""
-        return verdict.remarks(self.model_dump(mode="json", by_alias=True))
+        found = verdict.remarks(self.model_dump(mode="json", by_alias=True))
+        for model in dict.fromkeys(self.given.values()):
+            found.append(
+                f"'{model}' was given, not made: unless it lies in a run folder, what it cost is not known, and 'with "
+                "source' leaves it out."
+            )
+        return found
 
     def text(self) -> str:
         """The file's content: JSON, short lists of numbers on one line, so that a diff can be read."""
@@ -343,7 +394,10 @@ def _check_curve(where: str, arm: Arm, seed: int) -> None:
     end = arm.curve.axis("flops", seed)[-1]
     if abs(end - arm.flops[seed]) > 0.01 * max(arm.flops[seed], 1):
         raise ValueError(f"{where}: ends at {end:.4g} FLOPs, but the arm spent {arm.flops[seed]:.4g}")
-    if values[-1] != arm.final[seed]:
+    if arm.stop(seed) is not None:
+        if arm.final[seed] is not None:
+            raise ValueError(f"{where}: was stopped, so the arm has no final value; found {arm.final[seed]}")
+    elif values[-1] != arm.final[seed]:
         raise ValueError(f"{where}: ends at {values[-1]}, but the arm's final value is {arm.final[seed]}")
 
 

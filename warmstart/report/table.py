@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from warmstart.report import numbers
-from warmstart.report.results import Claim, Effect, Results, Saving
+from warmstart.report.results import Arm, Claim, Effect, Paper, Results, Saving
 from warmstart.verdict import saving_of
 
-STYLES = {"holds": "bold green", "does not hold": "bold red", "unclear": "bold yellow"}
+STYLES = {"holds": "bold green", "does not hold": "bold red", "unclear": "bold yellow", "stopped": "bold cyan"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def rows(results: Results) -> list[Row]:
         found.append(
             Row(
                 arm=name,
-                final=numbers.mean_and_half(arm.final, decimals),
+                final=final(arm, decimals),
                 difference=difference(effect, decimals) if effect else numbers.MISSING,
                 saving=saving(effect.saving) if effect and results.trained else numbers.MISSING,
                 saving_with_source=(
@@ -60,10 +60,17 @@ def rows(results: Results) -> list[Row]:
                 seconds=numbers.scaled(numbers.mean_of(numbers.per_seed(arm.seconds))),
                 memory=numbers.size(max(numbers.per_seed(arm.peak_memory_bytes), default=None)),
                 parameters=numbers.scaled(arm.parameters),
-                verdict=effect.verdict if effect else "",
+                verdict=effect.verdict if effect else "stopped" if any(arm.stopped) else "",
             )
         )
     return found
+
+
+def final(arm: Arm, decimals: int) -> str:
+    """`3.812 ± 0.021`; of an arm of which runs were stopped only how many were not."""
+    if any(arm.stopped):
+        return f"finished {sum(stop is None for stop in arm.stopped)} of {len(arm.stopped)}"
+    return numbers.mean_and_half(arm.final, decimals)
 
 
 def difference(effect: Effect, decimals: int) -> str:
@@ -87,6 +94,20 @@ def saving(found: Saving) -> str:
     return f"{text} [{low}, {high}]"
 
 
+def effect_words(effect: Effect, results: Results) -> str:
+    """An arm against the baseline, in a line: `saving 58 % [48, 68] · validation/loss −0.320 ± 0.072`."""
+    decimals = numbers.metric_decimals([v for arm in results.arms.values() for v in arm.final])
+    change = f"{results.metric} {difference(effect, decimals)}"
+    if not results.trained:
+        return change
+    saved = saving(effect.saving)
+    if effect.saving.mean is None:
+        saved = "never reached the baseline’s end" if saved.startswith("never") else f"{saved} baseline ends"
+    else:
+        saved = f"saving {saved}"
+    return f"{saved} · {change}"
+
+
 def claimed_saving(claim: Claim | None) -> float | None:
     """The claim as a share of the compute saved, where it is one (a speed-up is turned into a saving)."""
     if claim is None or claim.value is None:
@@ -102,6 +123,11 @@ def claim_text(results: Results) -> str:
     claim = results.claim
     if claim is None:
         return ""
+    return f"{claim_number(claim)}{f' ({claim.where})' if claim.where else ''}"
+
+
+def claim_number(claim: Claim) -> str:
+    """What the paper claims and how much of it, e.g. `47 % training compute saved`; its setting is `claim.where`."""
     share = claimed_saving(claim)
     if share is None:
         number = "" if claim.value is None else f"{claim.value:g} "
@@ -109,12 +135,11 @@ def claim_text(results: Results) -> str:
         number = f"{numbers.percent(share, 0 if round(100 * share, 6) % 1 == 0 else 1)} "
     else:
         number = f"{numbers.percent(claim.value, 1)} (a saving of {numbers.percent(share, 1)}) "
-    return f"{number}{claim.what}{f' ({claim.where})' if claim.where else ''}"
+    return f"{number}{claim.what}"
 
 
-def paper_text(results: Results) -> str:
+def paper_text(paper: Paper | None) -> str:
     """Title, year and arXiv number."""
-    paper = results.paper
     if paper is None:
         return ""
     details = [str(paper.year) if paper.year else "", f"arXiv:{paper.arxiv}" if paper.arxiv else ""]
@@ -139,7 +164,7 @@ def notes(results: Results) -> list[str]:
     kind = "Savings" if results.trained else "Differences"
     lines = [f"Ours: {scale_text(results)}. {kind} are against '{results.baseline}', with their 95 % interval."]
     if results.claim is not None:
-        paper = paper_text(results)
+        paper = paper_text(results.paper)
         lines.append(f"Paper: {claim_text(results)}{f'. {paper}' if paper else ''}.")
         lines.append("The verdict is about the direction at our scale; it does not reproduce the paper's number.")
     return lines + results.remarks
@@ -191,14 +216,14 @@ def comparison_markdown(results: Results) -> str:
     """The table as GitHub markdown, with the lines under it."""
 
     def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+        return "| " + " | ".join(plain(cell) for cell in cells) + " |"
 
     rule = "|" + "|".join(" --- " if h in ("arm", "verdict") else " ---: " for h in HEADINGS) + "|"
     body = [line(_cells(row)) for row in rows(results)]
-    return "\n".join([line(HEADINGS), rule, *body, "", "  \n".join(_plain(note) for note in notes(results))]) + "\n"
+    return "\n".join([line(HEADINGS), rule, *body, "", "  \n".join(plain(note) for note in notes(results))]) + "\n"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that markdown shows as it is."""
     for character in "\\`*_|[]<":
         text = text.replace(character, "&lt;" if character == "<" else "\\" + character)

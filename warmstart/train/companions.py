@@ -54,6 +54,11 @@ class Companions:
         parts = loss.parts | {"objective": plain.detach()} | {n: extra.detach() for n, extra in extras.items()}
         return Loss(sum(extras.values(), start=plain), loss.targets, parts, loss.per_row)
 
+    def asides(self, moment: Moment) -> list[Batch]:
+        """The batches beside the step's own whose gradients are taken in it."""
+        found = (state.aside(moment) for state in self._having_a_say(moment))
+        return [batch for batch in found if batch is not None]
+
     def before_update(self, moment: Moment) -> None:
         for state in self._having_a_say(moment):
             state.before_update(moment)

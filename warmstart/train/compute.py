@@ -133,6 +133,15 @@ class FlopMeter:
             self._known[name] = float(counter.get_total_flops())
         return self._known[name]
 
+    def count(self, run: Callable[[], Any]) -> float:
+        """FLOPs of `run()`, whatever passes it makes, forward and backward; counted every time."""
+        with (
+            torch.random.fork_rng(devices=_devices()),
+            FlopCounterMode(display=False, custom_mapping=_formulas()) as counter,
+        ):
+            run()
+        return float(counter.get_total_flops())
+
     def state_dict(self) -> dict[str, float]:
         return dict(self._known)
 

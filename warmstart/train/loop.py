@@ -73,9 +73,12 @@ class Training:
         folder: the stage's folder; states go to `folder/state`, metrics to `folder/metrics.jsonl`.
         also: further held-out sets by name.
         chain: where the stage stands among stages that carry on one training; default: alone.
-        spent: FLOPs of the trials that this stage began with; they count in its budget, but its schedule begins after.
+        spent: FLOPs before the first step: of trials, and of what the stage before computed for this one. They count in
+            its budget, but its schedule begins after.
         earlier: the folder with the saved states of the training that is carried on, or whose moments are loaded.
         before: the folder with the saved states of the stage before, whose penalties may have left something.
+        history: what was measured before the run's first step and at the end of each stage before; empty: this is the
+            first.
         accept_changed_data: go on although the data are not those that the saved state was trained on.
     """
 
@@ -95,6 +98,7 @@ class Training:
         chain: Chain | None = None,
         earlier: Path | None = None,
         before: Path | None = None,
+        history: list[dict[str, float]] | None = None,
         spent: float = 0.0,
         accept_changed_data: bool = False,
     ) -> None:
@@ -103,7 +107,7 @@ class Training:
             chain_of([stage.model_copy(update={"carry_on": False})], 0), first=number
         )
         self.earlier, self.stage_before = earlier, before
-        self.also = also or {}
+        self.also, self.history = also or {}, history or []
         self.stage, self.settings, self.budget = stage, stage.train, stage.budget
         self.tokenizer, self.data, self.seed, self.number, self.folder = tokenizer, data, seed, self.chain.first, folder
         self.reporter = reporter or Reporter()
@@ -119,7 +123,7 @@ class Training:
             use_varlen(self.model)
         self.objective = stage.objective
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
-            rows: Any = torch.utils.data.ConcatDataset(data.train)  # type: ignore[arg-type]  # a lazy sequence of blocks
+            rows: Any = torch.utils.data.ConcatDataset(data.train)  # a lazy sequence of blocks
             self.extra = self.objective.start(self.model, tokenizer, rows)
         if self.extra is not None:
             self.extra.to(self.device)
@@ -146,6 +150,7 @@ class Training:
         self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
         self._start: dict[str, torch.Tensor] | None = None
+        self._composed: torch.nn.Module | None = None
         self._finished = False
 
     # ---- the whole stage -------------------------------------------------------------------------------------------
@@ -256,10 +261,11 @@ class Training:
         for number, part in enumerate(micro):
             weight = _targets(part) / max(total, 1)
             last = number == len(micro) - 1
+            own = dataclasses.replace(moment, piece=self._rank * len(micro) + number, pieces=self._pieces)
             with self._no_sync() if not last else contextlib.nullcontext():
                 with autocast(self.device.type, self.precision):
                     loss = self._loss(self.forward, part, self.extra, self.companions.need_logits(moment))
-                    loss = self.companions.added_to(loss, part, moment)
+                    loss = self.companions.added_to(loss, part, own)
                 scale = weight * self.processes.num_processes
                 (loss.total if scale == 1 else loss.total * scale).backward()
             losses.append((weight, loss))
@@ -287,6 +293,11 @@ class Training:
     def cost(self, batch: Batch, choice: str, moment: Moment | None = None) -> float:
         """FLOPs of a step on this batch: forward and backward, penalties, all micro-batches, all processes."""
         moment = moment or self.moment()
+        asides = sum(self._measured_aside(aside) for aside in self.companions.asides(moment))
+        return self._own_cost(batch, choice, moment) + asides * self.processes.num_processes
+
+    def _own_cost(self, batch: Batch, choice: str, moment: Moment) -> float:
+        """FLOPs of the step's own batch."""
         parts = self._micro_batches(batch)
         if self.settings.layout == "padded":
             return self._measured(parts[0], choice, moment) * len(parts)
@@ -315,9 +326,20 @@ class Training:
         with self.settings.trainable.during(self.model, choice), unchanged_buffers(self._trained_module()):
             return self.meter.measure(key, forward)
 
+    def _measured_aside(self, batch: Batch) -> float:
+        """FLOPs of a gradient beside the step's own."""
+
+        def forward() -> torch.Tensor:
+            with autocast(self.device.type, self.precision):
+                return self._objective_loss(self.model, batch, self.extra).total
+
+        with unchanged_buffers(self._trained_module()):
+            return self.meter.measure(("aside", *batch_key(batch)), forward)
+
     def _measured_finish(self) -> float:
-        """Lets the penalties take stock of the finished stage; the FLOPs of that."""
-        return self.meter.measure_forward(("finish",), self.companions.finish)
+        """Lets the penalties take stock of the finished stage; the FLOPs of that, over all processes."""
+        with unchanged_buffers(self._trained_module()):
+            return self.meter.count(self.companions.finish) * self.processes.num_processes
 
     def tokens_of(self, batch: Batch) -> int:
         """Tokens that the model reads in a step, over all processes (padding included where it is computed too)."""
@@ -375,7 +397,7 @@ class Training:
         """
         began = time.perf_counter()
         subject = Subject(
-            self.model,
+            self._evaluated_model(),
             self.tokenizer,
             self.objective,
             self.data,
@@ -384,8 +406,9 @@ class Training:
             self.also,
             self._start,
             self.extra,
+            history=self.history or ([self.first_values] if self.first_values else []),
         )
-        values: dict[str, float] = {}
+        values = subject.values
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
         if observe:
@@ -397,6 +420,15 @@ class Training:
             log.write(asdict(self.counts) | values)
         self.reporter.event("evaluation", step=self.counts.step, flops=self.counts.flops, values=values)
         return values
+
+    def _evaluated_model(self) -> torch.nn.Module:
+        """The model, or what `evaluate.decode` makes of it and others, which are loaded once."""
+        decode = self.stage.evaluate.decode
+        if decode is None:
+            return self.model
+        if self._composed is None:
+            self._composed = decode.compose(self.model, self.tokenizer).to(self.device)
+        return self._composed
 
     def _evaluations_due(self) -> int:
         """How many evaluations should have happened by now; one is due when a step makes this number larger."""
@@ -569,6 +601,11 @@ class Training:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.processes.num_processes
 
+    @property
+    def _pieces(self) -> int:
+        """Micro-batches of a step, over all processes."""
+        return int(self.settings.accumulate * self.processes.num_processes)
+
     def _no_sync(self) -> Any:
         return self.forward.no_sync() if self.processes.num_processes > 1 else contextlib.nullcontext()
 
@@ -582,7 +619,7 @@ class Training:
 
     def _micro_batches(self, batch: Batch) -> list[Batch]:
         """The step's batch as micro-batches, over all processes, on the CPU."""
-        rows, pieces = len(next(iter(batch.values()))), self.settings.accumulate * self.processes.num_processes
+        rows, pieces = len(next(iter(batch.values()))), self._pieces
         if rows % pieces:
             raise UserError(
                 f"train.batch_size: {rows} blocks cannot be shared by {self.processes.num_processes} processes x "
@@ -610,11 +647,20 @@ class Training:
 
         def batch_of(chosen: Sequence[Row], purpose: tuple[Any, ...]) -> Batch:
             generator = numpy_generator(self.seed, "stage", self.number, name, *purpose)
-            return to_device(self.objective.collate(chosen, self.tokenizer, generator), self.device)
+            batch = self.objective.collate(chosen, self.tokenizer, generator)
+            return to_device(micro_batches(batch, self.settings.layout, 1)[0], self.device)
 
-        seed = derive_seed(self.seed, "stage", self.number, name)
         return Ground(
-            self.model, self.tokenizer, self.objective, self.extra, self.device, self.precision, seed, rows, batch_of
+            self.model,
+            self.tokenizer,
+            self.objective,
+            self.extra,
+            self.device,
+            self.precision,
+            derive_seed(self.seed, "stage", self.number, name),
+            self.settings.batch_size,
+            rows,
+            batch_of,
         )
 
     def _trained_module(self) -> torch.nn.Module:

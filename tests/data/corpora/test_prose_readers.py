@@ -51,6 +51,24 @@ def test_brown_is_words_without_tags_as_they_would_be_printed(tmp_path: Path) ->
     assert rows[1]["text"] == "One"
 
 
+def test_brown_tagged_keeps_words_and_tags_sentence_by_sentence(tmp_path: Path) -> None:
+    files = {
+        "package/ca01": CA01,
+        "package/cb02": "\tBear's/nn$ n't/* --/-- Jury/nn-tl+bez-tl\n",
+        "package/cats.txt": "ca01 news\ncb02 lore\n",
+    }
+    write(tmp_path, files)
+    rows = list(brown.read_tagged(tmp_path, "en"))
+    assert [row["id"] for row in rows] == ["ca01-0", "ca01-1", "ca01-2", "cb02-0"]
+    assert rows[0]["text"] == 'The jury said "no evidence" (in 1/2), then left.'
+    assert rows[0]["words"][:4] == ["The", "jury", "said", "``"]
+    assert rows[0]["words"][9] == "1/2"
+    assert rows[0]["tags"][9] == "cd"
+    assert rows[3]["tags"] == ["nn$", "*", "--", "nn-tl+bez-tl"]
+    assert rows[3]["simple_tags"] == ["nn", "*", "--", "nn"]
+    assert all(len(row["words"]) == len(row["tags"]) == len(row["simple_tags"]) for row in rows)
+
+
 def test_brown_never_opens_the_pickle(tmp_path: Path) -> None:
     patterns = brown.CORPUS.packages[0].files
     assert not any("pickle" in pattern or pattern.endswith("*") for pattern in patterns)

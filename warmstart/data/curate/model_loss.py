@@ -28,6 +28,7 @@ from warmstart.data.steps import Columns, Counted, column
 from warmstart.errors import DataError, ModelError
 from warmstart.models.load import load_model
 from warmstart.models.tokenizer import load_tokenizer
+from warmstart.named_models import ModelName
 from warmstart.train.compute import FlopMeter
 from warmstart.train.precision import resolve_device
 
@@ -67,6 +68,11 @@ class LossScorer:
         Raises:
             DataError: a text with no token that has a loss.
         """
+        found, flops = self.losses_and_ranks(texts)
+        return [losses for losses, _ in found], flops
+
+    def losses_and_ranks(self, texts: list[str]) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+        """As `losses`, and beside each loss how many tokens the model finds likelier, float32 `(tokens,)`."""
         windows = [self._windows(text) for text in texts]
         waiting: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for row, parts in enumerate(windows):
@@ -81,7 +87,8 @@ class LossScorer:
                 for (row, place), loss in zip(some, losses, strict=True):
                     found[row][place] = loss
             flops += len(places) * self._cost(tokens)
-        return [np.concatenate([parts[place] for place in sorted(parts)]) for parts in found], flops
+        whole = [np.concatenate([parts[place] for place in sorted(parts)], axis=1) for parts in found]
+        return [(both[0], both[1]) for both in whole], flops
 
     def _windows(self, text: str) -> list[list[int]]:
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -103,8 +110,10 @@ class LossScorer:
             ids[row, : len(window)] = torch.tensor(window)
         ids = ids.to(self.device)
         logits = self.model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").cpu().numpy()
-        return [losses[row, : len(window) - 1] for row, window in enumerate(windows)]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        ranks = (logits > logits.gather(2, ids[:, 1:, None])).sum(dim=2)
+        both = torch.stack([losses, ranks.float()]).cpu().numpy()
+        return [both[:, row, : len(window) - 1] for row, window in enumerate(windows)]
 
     def _cost(self, tokens: int) -> int:
         ids = torch.zeros((self.batch_size, tokens), dtype=torch.long, device=self.device)
@@ -115,7 +124,7 @@ class LossScorer:
 
 
 @cache
-def _scorer(model: str, length: int, batch_size: int, device: str, _digest: str) -> LossScorer:
+def scorer_of(model: str, length: int, batch_size: int, device: str, _digest: str) -> LossScorer:
     return LossScorer(load_model(model, "causal"), load_tokenizer(model), length, batch_size, resolve_device(device))
 
 
@@ -126,7 +135,7 @@ class ModelLoss(Curation):
     """
 
     type: Literal["model-loss"] = "model-loss"
-    model: str = Field(description="A model folder (with its tokenizer) or hub id.")
+    model: ModelName = Field(description="A model folder (with its tokenizer), a hub id, or a source of the study.")
     length: int = Field(512, ge=SHORTEST, description="Longer texts are scored in windows of so many tokens.")
     batch_size: int = Field(8, ge=1, description="Windows per forward pass.")
     hard: float | None = Field(
@@ -135,10 +144,10 @@ class ModelLoss(Curation):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def key(self) -> Any:
-        return [self.model_dump(mode="json", exclude={"model", "device"}), _folder_digest(self.model)]
+        return [self.model_dump(mode="json", exclude={"model", "device"}), folder_digest(self.model)]
 
     def apply(self, columns: Columns, fitted: Any = None) -> Columns:
-        scorer = _scorer(self.model, self.length, self.batch_size, self.device, _folder_digest(self.model))
+        scorer = scorer_of(self.model, self.length, self.batch_size, self.device, folder_digest(self.model))
         found, flops = scorer.losses(column(columns, "text"))
         changed = {**columns, "score": [float(losses.mean(dtype=np.float64)) for losses in found]}
         if self.hard is not None:
@@ -146,7 +155,7 @@ class ModelLoss(Curation):
         return Counted(changed, {"flops": flops})
 
 
-def _folder_digest(model: str) -> str:
+def folder_digest(model: str) -> str:
     """Changes with the files of a model folder; a hub id stands for itself."""
     folder = Path(model).expanduser()
     if not folder.is_dir():

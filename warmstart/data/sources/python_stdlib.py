@@ -20,12 +20,12 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from warmstart.data.sources import OnBadRow, Row, Source, raise_error
-from warmstart.errors import DataError
+from warmstart.errors import DataError, nearest
 
 NOT_LIBRARY = {"site-packages", "dist-packages", "__pycache__", "lib-dynload"}
 TABLES = {"encodings", "pydoc_data"}
@@ -38,6 +38,9 @@ class PythonStdlib(Source):
     """The running interpreter's standard library, one document per file; `id` is the path inside it."""
 
     type: Literal["python-stdlib"] = "python-stdlib"
+    modules: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="Only these top-level modules, e.g. [email, asyncio]; null: all."
+    )
     tests: bool = Field(False, description="Also read the library's own tests, where the distribution ships them.")
 
     documents: Literal["file", "docstring"] = Field(
@@ -71,13 +74,22 @@ class PythonStdlib(Source):
         left_out = NOT_LIBRARY | TABLES | (set() if self.tests else TESTS)
         found = []
         for folder, folders, files in os.walk(_folder()):
+            if Path(folder) == _folder():
+                self._check_modules([Path(name).stem for name in (*folders, *files) if name not in NOT_LIBRARY])
             folders[:] = [name for name in folders if name not in left_out and not name.startswith(GENERATED)]
             found += [Path(folder, f) for f in files if f.endswith(".py") and not f.startswith(GENERATED)]
         if not found:
             raise DataError(
                 f"python-stdlib: there are no .py files in {_folder()} (this Python has no library sources)"
             )
+        if self.modules is not None:
+            found = [path for path in found if Path(path.relative_to(_folder()).parts[0]).stem in self.modules]
         return sorted(found, key=lambda path: path.relative_to(_folder()).as_posix())
+
+    def _check_modules(self, known: list[str]) -> None:
+        for name in self.modules or []:
+            if name not in known:
+                raise DataError(f"python-stdlib: there is no module '{name}'{nearest(name, known)} in {_folder()}")
 
 
 @cache

@@ -4,6 +4,7 @@ A penalty is a part; what it remembers while a training goes on is its state (`s
 at fixed places of every step and knows nothing else about it:
 
     loss             while the loss of a micro-batch is made: more to minimise, with a gradient
+    aside            before a step: a batch beside the step's own, whose gradient it needs; so its FLOPs are known
     before_update    the step's gradient stands in `weight.grad`, before it is clipped
     after_update     the optimizer has moved the weights
     seen             the rows of the step, after it
@@ -15,9 +16,9 @@ importances and memories survive from one stage to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ class Ground:
     Attributes:
         model, extra: the model that trains and the objective's own modules (None where it has none).
         seed: for this penalty in this stage alone.
+        batch_size: rows of a training step, over all processes.
         rows: all training rows of the stage in the order of the data, each source after the other.
         batch_of: rows to a batch on the device, as a training step makes it; the second argument, any words and
             numbers, is what its masks are drawn from.
@@ -46,6 +48,7 @@ class Ground:
     device: torch.device
     precision: str
     seed: int
+    batch_size: int
     rows: Callable[[], Iterator[Row]]
     batch_of: Callable[[Sequence[Row], tuple[Any, ...]], Batch]
 
@@ -58,14 +61,35 @@ class Ground:
         """The weights that train, with their names."""
         return ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
 
+    def gradient(self, batch: Batch, weights: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+        """The gradient of the objective's loss of a batch, by the weights' names; zero where the loss has none.
+
+        The model computes it in evaluation mode (without dropout, so that all processes get the same one). Modes,
+        random states and `weight.grad` are left as they were.
+        """
+        modes = {module: module.training for module in self.model.modules()}
+        self.model.eval()
+        try:
+            with torch.enable_grad(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(self.seed)  # an objective may draw on the device
+                found = torch.autograd.grad(self.loss(batch).total, list(weights.values()), allow_unused=True)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        pairs = zip(weights.items(), found, strict=True)
+        return {name: torch.zeros_like(weight) if g is None else g for (name, weight), g in pairs}
+
 
 @dataclass(frozen=True)
 class Moment:
     """When something happens: the step about to be taken, counted from the beginning of the training (over stages that
-    carry on), and the share of its budget that is used, 0 to 1."""
+    carry on), and the share of its budget that is used, 0 to 1; for `loss` also which of the step's micro-batches, over
+    all processes, it is called for."""
 
     step: int
     progress: float
+    piece: int = 0
+    pieces: int = 1
 
     def before(self, end: float | None) -> bool:
         """Whether this is before `end`: a share of the budget (below 1), a number of steps, or never (None)."""
@@ -88,7 +112,15 @@ class PenaltyState:
         """More to minimise beside `loss.total`: a scalar in nats per target, with a gradient; None for nothing.
 
         It is called for every micro-batch, and the results are weighted like the micro-batches' losses: with weights
-        that add up to one. `loss.parts` is for what the log should show.
+        that add up to one. `loss.parts` is for what the log should show. It is also called once when a step's FLOPs
+        are measured, so that it must change nothing that is saved.
+        """
+        return None
+
+    def aside(self, moment: Moment) -> Batch | None:
+        """A batch whose gradient (`Ground.gradient`) `before_update` will take in this step; its FLOPs are counted.
+
+        It is asked for several times in a step, so that it follows from what is remembered and the moment alone.
         """
         return None
 
@@ -102,7 +134,8 @@ class PenaltyState:
         """The rows of the step that was taken."""
 
     def finish(self) -> None:
-        """The stage is over. The FLOPs of what is computed here are counted and shown beside those of training."""
+        """The stage is over. The FLOPs of what is computed here are shown beside those of training, and the next stage
+        of the recipe pays for them."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that changes and is a tensor."""
@@ -121,6 +154,9 @@ class PenaltyState:
 
 class Penalty(Part, room="penalties"):
     """The contract of a penalty."""
+
+    once: ClassVar[bool] = False
+    """Whether a stage may have it only once: two of it would count the same twice."""
 
     def start(self, ground: Ground) -> PenaltyState:
         """The state at the beginning of a training.

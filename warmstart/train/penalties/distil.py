@@ -21,6 +21,7 @@ from torch import nn
 from warmstart.errors import ModelError
 from warmstart.models.load import load_model
 from warmstart.models.tokenizer import load_tokenizer
+from warmstart.named_models import ModelName
 from warmstart.objectives import Batch, Loss
 from warmstart.objectives.blocks import NO_TARGET
 from warmstart.train.penalties import Ground, Moment, Penalty, PenaltyState
@@ -47,7 +48,9 @@ class Distil(Penalty):
     """Learn from a teacher's distribution beside the data, until the teacher is dropped."""
 
     type: Literal["distil"] = "distil"
-    teacher: str = Field(description="A model folder, a hub id, or a source of the study; with the same tokenizer.")
+    teacher: ModelName = Field(
+        description="A model folder, a hub id, or a source of the study; with the same tokenizer."
+    )
     weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.667, description="omega: the teacher's share of the loss; the data have the rest."
     )

@@ -1,0 +1,141 @@
+"""Pictures and sounds of rows: what a row's `image` or `audio` refers to, opened.
+
+A row holds no pixels and no samples, only where they are: the path of a file, or a place inside a larger file
+(`path#offset+size`), which may lie in warmstart's cache (`cache://...`), so that a cache can move. Opening is the
+objective's business, which knows the size and the rate that it wants; preparing opens everything once, so that a broken
+file is found before training starts.
+
+Pictures are Pillow's (transparency becomes white), sounds are soundfile's: extras `[vision]` and `[audio]`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from warmstart.data.cache import cache_folder
+from warmstart.errors import DataError, UserError
+
+PLACE = re.compile(r"^(?P<path>.*)#(?P<offset>\d+)\+(?P<size>\d+)$")
+IN_CACHE = "cache://"
+MEDIA_COLUMNS = ("image", "audio")
+LARGEST_IMAGE = 20_000_000
+"""Pixels; larger ones are refused before they are decoded: some files of a few kB unfold to gigabytes."""
+
+
+def read_media(reference: str) -> bytes:
+    """The bytes that a row's `image` or `audio` refers to.
+
+    Raises:
+        DataError: there is no such file, or it is too short.
+    """
+    found = PLACE.match(reference)
+    path, offset, size = (found["path"], int(found["offset"]), int(found["size"])) if found else (reference, 0, -1)
+    file = cache_folder() / path.removeprefix(IN_CACHE) if path.startswith(IN_CACHE) else Path(path)
+    try:
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            content = stream.read(size)
+    except OSError as error:
+        raise DataError(f"'{reference}' cannot be read: {error.strerror or error}") from error
+    if not content or (size >= 0 and len(content) < size):
+        raise DataError(f"'{reference}' is {'empty' if not content else 'cut short'}")
+    return content
+
+
+def open_image(reference: str, size: int | None = None) -> np.ndarray:
+    """A picture on white: uint8 `(height, width, 3)`.
+
+    Args:
+        size: the picture is shrunk or enlarged to `size` x `size`, its middle cut to a square first.
+
+    Raises:
+        DataError: it cannot be read, is no picture, or has more than 20 million pixels.
+        UserError: Pillow is missing.
+    """
+    return _decoded(reference, size).copy()
+
+
+@lru_cache(maxsize=16384)
+def _decoded(reference: str, size: int | None) -> np.ndarray:
+    image_of = _pillow()
+    content = read_media(reference)
+    try:
+        with image_of.open(io.BytesIO(content)) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                raise DataError(f"'{reference}' has {image.width} x {image.height} pixels; at most {LARGEST_IMAGE:,}")
+            layers = image.convert("RGBA")
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever they come upon
+        raise DataError(f"'{reference}' is no picture that can be opened: {error}") from error
+    ground = image_of.new("RGBA", layers.size, "white")
+    ground.alpha_composite(layers)
+    picture = ground.convert("RGB")
+    if size is not None:
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))
+        picture = square.resize((size, size), image_of.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def open_audio(reference: str, rate: int = 16_000) -> np.ndarray:
+    """A sound, its channels averaged, at `rate` samples a second: float32 `(samples,)` between -1 and 1.
+
+    Raises:
+        DataError: it cannot be read, is no sound, or has no samples.
+        UserError: soundfile is missing.
+    """
+    soundfile = _soundfile()
+    content = read_media(reference)
+    try:
+        samples, found = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except Exception as error:
+        raise DataError(f"'{reference}' is no sound that can be opened: {error}") from error
+    if not len(samples):
+        raise DataError(f"'{reference}' has no samples")
+    return resampled(samples.mean(axis=1), int(found), rate)
+
+
+def resampled(samples: np.ndarray, found: int, wanted: int) -> np.ndarray:
+    """Samples at another rate, by a polyphase filter."""
+    if found == wanted:
+        return samples.astype(np.float32, copy=False)
+    from scipy.signal import resample_poly
+
+    common = int(np.gcd(found, wanted))
+    return resample_poly(samples, wanted // common, found // common).astype(np.float32)
+
+
+def check_media(row: dict[str, Any]) -> None:
+    """Opens what a row refers to.
+
+    Raises:
+        DataError: something cannot be opened.
+    """
+    if row.get("image") is not None:
+        open_image(row["image"])
+    if row.get("audio") is not None:
+        open_audio(row["audio"])
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UserError("pictures need Pillow: pip install 'warmstart[vision]'") from None
+    return Image
+
+
+def _soundfile() -> Any:
+    try:
+        import soundfile
+    except ImportError:
+        raise UserError("sounds need soundfile: pip install 'warmstart[audio]'") from None
+    return soundfile
