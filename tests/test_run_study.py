@@ -18,7 +18,7 @@ from corpora import TINY_GPT2, tiny_recipe, write_corpus
 import warmstart
 from warmstart.errors import RecipeError
 from warmstart.report.results import Results
-from warmstart.run_study import plan
+from warmstart.run_study import _forget, plan
 
 
 def tiny_study(corpus: Path, flops: float = 2e8) -> dict[str, Any]:
@@ -92,6 +92,20 @@ def test_plan_pairs_arms_with_the_source_of_their_seed(tmp_path: Path) -> None:
         if task.name == "fpi":
             assert f"small/seed-{task.seed}/" in str(task.recipe.stages[0].from_)
             assert task.recipe.seed == task.seed
+
+
+def test_a_fresh_study_does_not_begin_with_what_an_earlier_one_made(tmp_path: Path) -> None:
+    """Else an arm would start from a source whose folder is just being removed."""
+    study = warmstart.Study.model_validate(tiny_study(write_corpus(tmp_path / "c.jsonl")))
+    tasks = plan(study, ["scratch", "fpi"], 1, tmp_path / "out")
+    for need in {need for task in tasks for need in task.needs}:
+        need.mkdir(parents=True)
+        (need / "stage.json").write_text("{}")
+    arm = next(task for task in tasks if task.name == "fpi")
+    assert arm.ready
+    _forget(tasks)
+    assert not arm.ready
+    assert not any(task.finished for task in tasks)
 
 
 def test_shares_must_fit(tmp_path: Path) -> None:

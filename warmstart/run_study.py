@@ -222,6 +222,13 @@ class _Watched(_QueueReporter):
             raise Stopped
 
 
+def _forget(tasks: list[Task]) -> None:
+    """What earlier runs finished no longer counts: no arm begins from a source that is about to be made anew."""
+    for task in tasks:
+        for stage in task.folder.glob("stages/*/stage.json"):
+            stage.unlink()
+
+
 def _watch(task: Task, tasks: list[Task], study: Study) -> Watch | None:
     """What decides about a run that is about to begin; None where nothing could be decided."""
     if not task.after:
@@ -284,8 +291,10 @@ def _carry_out(
     queue = context.Queue()
     threads = max(1, (os.cpu_count() or 1) // jobs)
     by_key = {(t.group, t.name, t.seed): t for t in tasks}
+    if not resume:
+        _forget(tasks)
     for task in tasks:
-        task.state = "finished" if resume and task.finished else "waiting"
+        task.state = "finished" if task.finished else "waiting"
         if resume and study.compare.stop == "forecast" and task.after and task.stop:
             task.state = "stopped"
         elif task.state == "waiting":

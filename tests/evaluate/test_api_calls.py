@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -48,9 +49,7 @@ def test_names_of_a_program() -> None:
 
 
 def test_the_docstrings_example() -> None:
-    text = "import networkx as nx\nnx.Graph().size()"
-    assert api_names(text, ["networkx"]) == [(25, 30)]
-    assert text[25:30] == "Graph"
+    assert run_example(api_names, api_names=api_names)["places"] == [(26, 31)]
 
 
 @pytest.mark.parametrize("text", ["", "import x\nx.", "print 'old'", "x = '\0'", "(" * 500])

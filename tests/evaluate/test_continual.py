@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from continual import carried_out, lines_of, stages
+from examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ sizes = st.integers(2, 6)
 
 
 def test_by_hand() -> None:
+    assert run_example(forgotten, forgotten=forgotten)["lost"] == pytest.approx([0.3])
     assert forgotten(MATRIX) == pytest.approx([0.1, 0.3])
     assert forgotten_from_best([[0.6, 0.2, 0.1], [0.9, 0.8, 0.3], [0.8, 0.5, 0.9]]) == pytest.approx([0.1, 0.3])
     assert backward_transfer(MATRIX) == pytest.approx(-0.2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from continual import NOW, Point, ground_of
+from examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -101,11 +102,15 @@ def test_every_stage_has_its_own_memory_and_the_same_share_of_the_batch() -> Non
 
 def test_the_docstrings_loop() -> None:
     model = Point([0.0, 0.0])
-    weights = dict(model.named_parameters())
-    model.place.square().sum().add(-model.place[0]).backward()
-    old_loss = (model.place - torch.tensor([-1.0, 1.0])).square().sum() / 2
-    reference = dict(zip(weights, torch.autograd.grad(old_loss, list(weights.values())), strict=True))
-    assert project({name: weight.grad for name, weight in weights.items()}, reference)
+    (model.place.square().sum() - model.place[0]).backward()
+    run_example(
+        project,
+        model=model,
+        old_batch=torch.tensor([-1.0, 1.0]),
+        loss_of=lambda batch: (model.place - batch).square().sum() / 2,
+        torch=torch,
+        project=project,
+    )
     assert model.place.grad is not None
     assert model.place.grad.tolist() == pytest.approx([-0.5, -0.5])
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from continual import NOW, Distance, Point, ground_of
+from continual import NOW, Distance, Point, ground_of, take_step
+from examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -157,26 +158,30 @@ def test_online_keeps_the_last_end_and_lets_importance_decay() -> None:
     assert state.constant == 0
 
 
-def test_the_docstrings_loop() -> None:
+def test_the_docstrings_loops() -> None:
+    """Measure on one task, then train on another with the pull: as the part does it."""
     model = Point([0.5, -1.0])
-    weights = dict(model.named_parameters())
     batches = [torch.tensor(ROWS[start : start + 2], dtype=torch.float64) for start in (0, 2)]
-    importance = mean_squares(
-        dict(
-            zip(
-                weights,
-                torch.autograd.grad(Distance().loss(model, {"x": batch}).total, list(weights.values())),
-                strict=True,
-            )
-        )
-        for batch in batches
-    )
-    anchor = snapshot(weights)
+
+    def loss_of(batch: torch.Tensor) -> torch.Tensor:
+        return Distance().loss(model, {"x": batch}).total
+
+    given = {"model": model, "loss_of": loss_of, "torch": torch, "snapshot": snapshot}
+    found = run_example(mean_squares, mean_squares=mean_squares, batches=batches, **given)
     state = state_of(model, strength=0.3)
     state.finish()
-    moved(model, 2.0, 2.0)
-    ours = 0.3 * quadratic_pull(weights, importance, anchor)
-    assert ours.item() == pytest.approx(pull_of(state, model).item(), rel=1e-6)
+    torch.testing.assert_close(found["importance"], state.importance)
+    assert torch.equal(found["anchor"]["place"], state.anchor["place"])
+
+    new = [torch.tensor([[9.0, 9.0]], dtype=torch.float64)] * 3
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    given |= {"optimizer": optimizer, "importance": found["importance"], "new_batches": new}
+    begin = model.place.detach().clone()
+    run_example(quadratic_pull, quadratic_pull=quadratic_pull, **given)
+    ours, model.place.data = model.place.detach().clone(), begin
+    for batch in new:
+        take_step(state, model, batch, 0.1)
+    torch.testing.assert_close(model.place.detach(), ours)
 
 
 def test_settings_that_are_none() -> None:

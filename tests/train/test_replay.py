@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from continual import NOW, Distance, Point, carried_out, ground_of, lines_of, stages, weights_of
+from examples import run_example
 from pydantic import ValidationError
 from tiny_models import TOKENS, build
 
@@ -127,14 +128,31 @@ def test_in_a_run_it_costs_the_old_rows_and_remembers_training_rows_only(tmp_pat
 
 
 def test_the_docstrings_loop() -> None:
-    model, objective = Point([1.0]), Distance()
+    """One step on two new rows and eight drawn from a memory: the gradient of all ten."""
+    model = Point([1.0])
     memory = Reservoir(3)
     memory.offer([{"x": np.array([float(n)])} for n in range(5)], np.random.default_rng(0))
-    new = objective.loss(model, {"x": torch.zeros(2, 1)})
-    drawn = memory.drawn(8, np.random.default_rng(0))
-    old = objective.loss(model, {"x": torch.tensor(np.stack([row["x"] for row in drawn]))})
-    (new.total + joined_mean(new, old)).backward()
+
+    class Rows(Distance):
+        def collate(self, rows: Any, tokenizer: None, generator: Any) -> dict[str, torch.Tensor]:
+            return {"x": torch.from_numpy(np.stack([row["x"] for row in rows]))}
+
+    rows = [{"x": np.array([7.0])}, {"x": np.array([9.0])}]
+    generator = np.random.default_rng(0)
+    old = memory.drawn(8, np.random.default_rng(0))
+    run_example(
+        joined_mean,
+        model=model,
+        objective=Rows(),
+        rows=rows,
+        memory=memory,
+        tokenizer=None,
+        generator=generator,
+        joined_mean=joined_mean,
+    )
     assert model.place.grad is not None
+    mean = np.mean([float(row["x"][0]) for row in [*rows, *old]])
+    assert model.place.grad.item() == pytest.approx(1.0 - mean)
 
 
 def test_settings_that_are_none() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from continual import Words, ground_of
+from examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -104,3 +105,9 @@ def test_a_memory_of_other_words_or_lengths() -> None:
     longer = dataclasses.replace(tokens, rows=lambda: iter([row(0, 8)]))
     with pytest.raises(DataError, match="x: remembered rows have 4 tokens, those of this stage 8"):
         check_still_fits("x", [Reservoir(2), filled(3, 2)], vocabulary_of(Words("a", "b")), longer)
+
+
+def test_the_docstrings_loop() -> None:
+    steps = [[row(2 * n), row(2 * n + 1)] for n in range(4)]
+    names = run_example(Reservoir, Reservoir=Reservoir, steps=steps, generator=np.random.default_rng(0))
+    assert sorted(int(found["tokens"][0]) for found in names["old"]) == list(range(8))

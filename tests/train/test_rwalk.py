@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from continual import Point, ground_of, take_step
+from examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -95,13 +96,20 @@ def test_scores_halve_when_the_second_stage_brings_nothing() -> None:
 def test_the_docstrings_loop() -> None:
     model = Point([1.0, -2.0, 0.5])
     weights = dict(model.named_parameters())
-    fisher, score = {"place": torch.tensor([1.0, 2.0, 4.0])}, {"place": torch.tensor([-1.0, 2.0, 1.0])}
-    importance = walk_importance(fisher, score)
-    assert importance["place"].tolist() == [0.25, 1.5, 1.5]
-    anchor = snapshot(weights)
-    with torch.no_grad():
-        model.place += 1
-    assert (0.1 * quadratic_pull(weights, importance, anchor)).item() == pytest.approx(0.1 * 3.25)
+    anchor = {"place": snapshot(weights)["place"] - 1}
+    names = run_example(
+        walk_importance,
+        fisher={"place": torch.tensor([1.0, 2.0, 4.0])},
+        score={"place": torch.tensor([-1.0, 2.0, 1.0])},
+        weights=weights,
+        anchor=anchor,
+        batch=None,
+        loss_of=lambda _: 5.0,
+        walk_importance=walk_importance,
+        quadratic_pull=quadratic_pull,
+    )
+    assert names["importance"]["place"].tolist() == [0.25, 1.5, 1.5]
+    assert names["loss"].item() == pytest.approx(5.0 + 0.1 * 3.25)
 
 
 def test_settings_that_are_none() -> None:

@@ -48,9 +48,10 @@ def api_names(text: str, modules: Sequence[str]) -> list[tuple[int, int]]:
     Returns:
         In the order of the text; empty where it is not Python.
 
-    Example::
+    Example:
+        What stands behind the module's name, not behind a call's result::
 
-        api_names("import networkx as nx\\nnx.Graph().size()", ["networkx"])  # [(25, 30)]
+            places = api_names("import networkx as nx; nx.Graph().size()", ["networkx"])  # [(26, 31)], `Graph`
     """
     try:
         with warnings.catch_warnings():

@@ -35,9 +35,10 @@ def forgotten(matrix: Matrix, better: Better = "higher") -> list[float]:
     Raises:
         ValueError: the matrix has no rows, or rows shorter than their number.
 
-    Example::
+    Example:
+        Accuracies after a first and a second experience::
 
-        forgotten([[0.9, 0.1], [0.6, 0.8]])  # [0.3]: 0.9 right after the first experience, 0.6 now
+            lost = forgotten([[0.9, 0.1], [0.6, 0.8]])  # [0.3]: 0.9 right after the first experience, 0.6 now
     """
     _check(matrix)
     last = matrix[-1]

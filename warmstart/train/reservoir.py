@@ -34,8 +34,7 @@ class Reservoir:
         In one's own loop::
 
             memory = Reservoir(200)
-            for rows in batches:
-                ...
+            for rows in steps:
                 memory.offer(rows, generator)
             old = memory.drawn(8, generator)
     """

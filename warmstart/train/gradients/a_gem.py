@@ -42,7 +42,7 @@ def project(gradient: Mapping[str, torch.Tensor], reference: Mapping[str, torch.
         In one's own loop, after `loss.backward()` and before clipping::
 
             weights = dict(model.named_parameters())
-            reference = dict(zip(weights, torch.autograd.grad(old_loss, list(weights.values()))))
+            reference = dict(zip(weights, torch.autograd.grad(loss_of(old_batch), list(weights.values()))))
             project({name: weight.grad for name, weight in weights.items()}, reference)
     """
     along = sum(float((g.double() * reference[name].double()).sum()) for name, g in gradient.items())

@@ -47,6 +47,7 @@ def mean_squares(gradients: Iterable[Mapping[str, torch.Tensor]]) -> Tensors:
             importance = mean_squares(
                 dict(zip(weights, torch.autograd.grad(loss_of(batch), list(weights.values())))) for batch in batches
             )
+            anchor = snapshot(weights)  # see `quadratic_pull` for what becomes of the two
     """
     sums: Tensors = {}
     count = 0

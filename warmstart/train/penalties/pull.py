@@ -31,8 +31,11 @@ def quadratic_pull(
 
             weights = dict(model.named_parameters())
             anchor = snapshot(weights)
-            ...
-            loss = loss + 0.3 * quadratic_pull(weights, importance, anchor)
+            for batch in new_batches:
+                loss = loss_of(batch) + 0.3 * quadratic_pull(weights, importance, anchor)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
     """
     pulls = [
         (importance[name] * (weight - anchor[name]).square()).sum()

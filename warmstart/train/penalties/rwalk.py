@@ -41,7 +41,7 @@ def walk_importance(fisher: Tensors, score: Tensors) -> Tensors:
         In one's own loop, with running means of squared gradients and scores::
 
             importance = walk_importance(fisher, score)
-            loss = loss + 0.1 * quadratic_pull(weights, importance, anchor)
+            loss = loss_of(batch) + 0.1 * quadratic_pull(weights, importance, anchor)
     """
     most = max(float(f.max()) for f in fisher.values())
     best = max(float(s.max()) for s in score.values())

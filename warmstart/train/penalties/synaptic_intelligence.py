@@ -35,9 +35,14 @@ def add_to_path(path: Tensors, gradient: Tensors, before: Tensors, after: Tensor
     Example:
         In one's own loop::
 
-            before = snapshot(weights)
-            optimizer.step()
-            add_to_path(path, gradients_of(weights), before, snapshot(weights))
+            weights = dict(model.named_parameters())
+            path = {name: torch.zeros_like(weight) for name, weight in snapshot(weights).items()}
+            for batch in batches:
+                loss_of(batch).backward()
+                before = snapshot(weights)
+                optimizer.step()
+                add_to_path(path, gradients_of(weights), before, snapshot(weights))
+                optimizer.zero_grad()
     """
     for name, one in gradient.items():
         path[name].addcmul_(one.to(path[name].dtype), after[name] - before[name])
