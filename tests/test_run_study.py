@@ -265,6 +265,11 @@ def test_stopping_waits_for_the_baseline_of_the_seed_and_for_all_earlier_seeds(t
     assert waits[("scratch", 2)] == waits[("a", 0)] == set()
     assert waits[("c", 1)] == {("scratch", 0), ("a", 0), ("c", 0), ("scratch", 1)}
     assert len(waits[("a", 2)]) == 7
+    apart = {**raw, "compare": raw["compare"] | {"references": ["c"]}}
+    tasks = plan(warmstart.Study.model_validate(apart), ["scratch", "a", "c"], 3, tmp_path / "out")
+    waits = {(t.name, t.seed): {(u.name, u.seed) for u in t.after} for t in tasks}
+    assert waits[("a", 1)] == {("scratch", 0), ("a", 0), ("scratch", 1)}
+    assert waits[("c", 1)] == set()
     raw["compare"]["stop"] = "never"
     assert not any(t.after for t in plan(warmstart.Study.model_validate(raw), ["scratch", "a"], 3, tmp_path / "out"))
 

@@ -37,6 +37,10 @@ QUESTIONS = {
     "distil from a small teacher": "salt",
     "sparse pre-training": "spdf",
     "combine two models at inference": "eft",
+    "predict the end of training early": "learning-curves",
+    "elastic weight consolidation": "cl-code",
+    "continual learning of code": "cl-code",
+    "ELECTRA": "structural-ssl",
     # by name, with typing errors, by number
     "skilit": "skillit",
     "skillit-domain": "skillit-domains",
@@ -44,7 +48,7 @@ QUESTIONS = {
     "Re-Warming?": "rewarm",
     "2501.01956": "meco",
 }
-NOTHING = ["quantum", "speech recognition", "protein folding", "???", "the of and with"]
+NOTHING = ["quantum", "weather on mars", "protein folding", "???", "the of and with"]
 
 
 @pytest.mark.parametrize(("question", "slug"), QUESTIONS.items())

@@ -30,6 +30,8 @@ select selection filter choose pick prune_data curate curation clean quality
 balance flatten even long_tail tail rare head concept entry
 duplicate dedup deduplicate deduplication near_duplicate minhash
 replay rehearsal old_data experience_replay
+ewc elastic_weight_consolidation
+si synaptic_intelligence
 image picture photo vision visual
 caption alt_text image_text clip contrastive
 encoder bert masked mlm bidirectional

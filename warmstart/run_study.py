@@ -152,13 +152,10 @@ def plan(study: Study, arms: list[str], seeds: int, out: Path) -> list[Task]:
     if study.compare.stop == "never":
         return sorted(tasks, key=lambda task: (task.group != "sources", task.seed))
     baseline = study.compare.baseline
-    for task in tasks:
-        if task.group == "arms" and task.name != baseline and task.seed:
-            task.after = [
-                t
-                for t in tasks
-                if t.group == "arms" and (t.seed < task.seed or (t.name, t.seed) == (baseline, task.seed))
-            ]
+    judged = [task for task in tasks if task.group == "arms" and task.name not in study.compare.references]
+    for task in judged:
+        if task.name != baseline and task.seed:
+            task.after = [t for t in judged if t.seed < task.seed or (t.name, t.seed) == (baseline, task.seed)]
     return sorted(tasks, key=lambda task: (task.group != "sources", task.name != baseline, task.seed))
 
 

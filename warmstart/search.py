@@ -80,9 +80,14 @@ def stem(word: str) -> str:
     return word
 
 
+def _lower(text: str) -> str:
+    """Small letters; a part of speech is no speech."""
+    return re.sub("parts?[- ]of[- ]speech", "pos", text.lower())
+
+
 def stems(text: str) -> list[str]:
     """The stems of a text's words; a prefix with a hyphen belongs to its word (`pre-training`)."""
-    joined = re.sub(r"\b(re|pre|un|up|de|multi|fine)-(?=[a-z])", r"\1", text.lower())
+    joined = re.sub(r"\b(re|pre|un|up|de|multi|fine)-(?=[a-z])", r"\1", _lower(text))
     return [stem(word) for word in re.findall(r"[a-z0-9]+", joined)]
 
 
@@ -100,7 +105,7 @@ def meanings(found: Sequence[str]) -> frozenset[int]:
 
 def _units(query: str) -> list[Words]:
     """What is looked for: each word, and each phrase that has a meaning of its own."""
-    words = re.findall(r"[a-z0-9.]+", re.sub(r"(?<=[a-z])-(?=[a-z])", " ", query.lower()))
+    words = re.findall(r"[a-z0-9.]+", re.sub(r"(?<=[a-z])-(?=[a-z])", " ", _lower(query)))
     kept = [stem(word.strip(".")) for word in words if word not in STOP_WORDS and word.strip(".")]
     joined = stems(query)
     units = [Words((word,), meanings([word])) for word in dict.fromkeys(kept)]
@@ -121,7 +126,8 @@ def _fields(system: System) -> list[Words]:
     )
     result = []
     for text in texts:
-        found = [*stems(text), *re.findall(r"[a-z0-9.]+", text.lower()), *re.findall(r"[a-z0-9-]+", text.lower())]
+        words = _lower(text)  # as they are too: arXiv numbers, slugs, what a hyphen joins
+        found = [*stems(text), *re.findall(r"[a-z0-9.]+", words), *re.findall(r"[a-z0-9-]+", words)]
         result.append(Words(tuple(dict.fromkeys(found)), meanings(stems(text))))
     return result
 

@@ -300,7 +300,8 @@ def _stopped(stop: Mapping[str, Any]) -> str:
 
 def _saved_by_stopping(results: Mapping[str, Any], reference: Sequence[Curve]) -> list[str]:
     """How much of the arms' compute was not spent."""
-    others = [arm for name, arm in results["arms"].items() if name != results["baseline"]]
+    left_out = {results["baseline"], *results.get("references", ())}
+    others = [arm for name, arm in results["arms"].items() if name not in left_out]
     saved = [
         curve[-1]["flops"] - stop["flops"]
         for arm in others

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from examples import run_example
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from continual import carried_out, lines_of, stages
-from examples import run_example
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 

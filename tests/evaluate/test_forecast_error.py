@@ -87,12 +87,12 @@ def test_outliers_move_the_last_value_only_where_they_hit_it() -> None:
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Data:
     monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path / "cache"))
-    source = TaggedSentences(size=400, vocabulary=100, tags=6)
+    source = TaggedSentences(size=900, vocabulary=100, tags=6)
     return Data(source=source, curate=[], split={"validation": 0.2})  # type: ignore[arg-type]
 
 
 def evaluator(**settings: Any) -> ForecastError:
-    fields = {"learners": ["unigram", "hidden-markov"], "step": 150, "levels": 20, "test_tokens": 400}
+    fields = {"learners": ["unigram", "hidden-markov"], "step": 150, "levels": 30, "test_tokens": 400}
     return ForecastError.model_validate(fields | {"forecaster": QUICK} | settings)
 
 
@@ -115,7 +115,7 @@ def test_from_rows_to_numbers_and_again_from_the_cache(data: Data, monkeypatch: 
 
 def test_no_held_out_sentence_is_learned_from(data: Data) -> None:
     train, test = evaluator(test_tokens=10**9)._sentences(data, None, None, None)
-    assert len(train) + len(test) == 400
+    assert len(train) + len(test) == 900
     assert not {" ".join(words) for words, _ in train} & {" ".join(words) for words, _ in test}
     assert np.mean([len(words) for words, _ in test]) > 4
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 from corpora import GivenRows
+from docstring_examples import run_example
 from tiny_encoders import encoder, tokenizer
+from transformers import AutoModelForTokenClassification
 
-from examples import run_example
 from warmstart.errors import DataError, ModelError
 from warmstart.evaluate import Evaluator, Subject
 from warmstart.evaluate.fine_tune import FineTune, batches, warm_up_and_fall
-from warmstart.evaluate.labelled import Example
-from warmstart.evaluate.probe import Probe, spans, text_features
+from warmstart.evaluate.labelled import Example, spans
+from warmstart.evaluate.probe import Probe, text_features
 from warmstart.models.head import with_new_head
 from warmstart.objectives.random_token_detection import RandomTokenDetection
 
@@ -155,13 +156,18 @@ def test_a_probe_finds_what_the_features_tell() -> None:
     assert probe(shuffled).accuracy(model, tokenizer()) < 0.7
 
 
-@pytest.mark.parametrize("classifier", ["logistic", "nearest"])
-def test_a_probe_of_words(classifier: str) -> None:
-    draw = np.random.default_rng(0)
-    rows = []
+def word_rows() -> list[dict[str, Any]]:
+    """Words with their first letter as label."""
+    draw, rows = np.random.default_rng(0), []
     for number in range(60):
         words = [str(word) for word in draw.choice(WORDS, 6)]
         rows.append({"text": "not read", "id": str(number), "w": words, "about": [word[0] for word in words]})
+    return rows
+
+
+@pytest.mark.parametrize("classifier", ["logistic", "nearest"])
+def test_a_probe_of_words(classifier: str) -> None:
+    rows = word_rows()
     part = probe(rows, words="w", classifier=classifier)
     assert part.examples.classes == sorted({word[0] for word in WORDS})
     assert part.accuracy(encoder(), tokenizer()) > 0.95
@@ -209,6 +215,22 @@ def test_fine_tuning_learns_the_task(like: str, head: str) -> None:
     first, again, other = (fine_tune(steps=3).accuracy(model, tokenizer(), seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert {first, other} <= {n / len(fine_tune().examples.test) for n in range(len(fine_tune().examples.test) + 1)}
+
+
+def test_fine_tuning_on_words() -> None:
+    task = fine_tune(source=GivenRows(given=word_rows()), words="w", steps=30, learning_rate=1e-2)
+    assert task.accuracy(encoder(), tokenizer(), seed=0) > 0.95
+    words = ["some", "self.read", "text"]
+    some = [Example(" ".join(words), ["s", "r", "t"], words), Example("more", ["?"], ["more"])]
+    tagger = with_new_head(encoder(), 5, 0, auto=AutoModelForTokenClassification)
+    _, wanted = task._answers(tagger, tokenizer(), some, "fp32")
+    tokens = tokenizer().convert_ids_to_tokens(tokenizer()(some[0].text)["input_ids"])
+    assert tokens == ["[CLS]", "some", "Ġself", ".", "read", "Ġtex", "t", "[SEP]"]
+    classes = task.examples.classes
+    assert classes == ["m", "o", "r", "s", "t"]
+    none = -100
+    assert wanted.view(2, 8)[0].tolist() == [none, 3, none, none, 2, none, 4, none]
+    assert sorted(wanted.view(2, 8)[1].tolist()) == [none] * 7 + [-1]  # an unknown label is wrong, whatever is said
 
 
 def test_a_decoder_can_be_fine_tuned() -> None:

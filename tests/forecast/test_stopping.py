@@ -239,6 +239,16 @@ def test_runs_that_diverged_or_were_stopped_have_nothing_to_compare_with() -> No
     assert replay(study(arms)).pairs == 2
 
 
+def test_a_reference_at_another_budget_is_never_looked_at() -> None:
+    arms = {
+        n: [noisy(gap, s, n) for s in range(2)] for n, gap in (("base", 0.0), ("a", 0.4), ("b", -0.4), ("far", 3.0))
+    }
+    alone = replay(study({name: curve for name, curve in arms.items() if name != "far"}))
+    beside = study(arms) | {"references": ["far"]}
+    assert replay(beside) == alone
+    assert every_baseline(beside).pairs == 3 * 2 * 2
+
+
 def test_every_arm_is_the_baseline_once() -> None:
     results = made({"bad": 0.5, "good": -0.5})
     found = every_baseline(results)

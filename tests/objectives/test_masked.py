@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from docstring_examples import run_example
 from pydantic import ValidationError
 from scipy.stats import chisquare
 from tiny_encoders import encoder
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from examples import run_example
 from warmstart.errors import ModelError
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives import Batch, Row

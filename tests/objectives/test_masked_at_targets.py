@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_encoders import encoder, part_of, random_rows, tokenizer
 
-from examples import run_example
 from warmstart.errors import ModelError
 from warmstart.objectives.masked import Masked
 from warmstart.objectives.masked_at_targets import MaskedAtTargets, logits_at, target_places

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from tiny_encoders import TEXT, alone, encoder, given_tokens, random_rows, tokenizer
 from torch.nn import functional
 
-from examples import run_example
 from warmstart.errors import ModelError
 from warmstart.models.load import load_model
 from warmstart.models.save import save_model

@@ -82,6 +82,9 @@ def test_the_paper_stands_beside_ours_each_with_its_setting(folder: Path) -> Non
     assert "with what the source cost: " in one.measured
     assert one.measured_where.startswith("scale laptop, 850 k parameters, 3 seeds, validation/loss, lower is better")
     assert one.run == "warmstart study tiny"
+    fields = study_fields()
+    fields["arms"]["scratch"]["reused_flops"] = fields["arms"]["grown"]["reused_flops"]
+    assert "source cost" not in tiny(folder, slug="both", arms=fields["arms"]).measured  # the baseline has it too
     assert one.run_on_yours == "warmstart study tiny --data DATA"
     page, html = gallery_markdown.files([one], folder)["gallery.md"], gallery_html.page([one])
     for text in (page, html):

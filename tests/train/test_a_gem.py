@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from continual import NOW, Point, ground_of
-from examples import run_example
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from continual import NOW, Distance, Point, ground_of, take_step
-from examples import run_example
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError

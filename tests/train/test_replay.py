@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from continual import NOW, Distance, Point, carried_out, ground_of, lines_of, stages, weights_of
-from examples import run_example
+from docstring_examples import run_example
 from pydantic import ValidationError
 from tiny_models import TOKENS, build
 

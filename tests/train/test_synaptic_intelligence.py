@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from continual import NOW, Distance, Point, ground_of, take_step
-from examples import run_example
+from docstring_examples import run_example
 from pydantic import ValidationError
 
 from warmstart.train.penalties.pull import gradients_of, snapshot

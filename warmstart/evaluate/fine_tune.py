@@ -1,9 +1,10 @@
-"""What a model can learn quickly: a copy of it with a new head trains for a fixed number of steps on labelled texts.
+"""What a model can learn quickly: a copy with a new head is trained for a fixed number of steps on labelled texts, or
+on the labels of their words.
 
 This is how pre-training objectives are compared where their own losses cannot be: a detector and a masked language
 model have no loss in common, but both can be asked to learn the same task. Every evaluation begins with the same head
 and sees the same texts in the same order. The training belongs to the evaluation: it is in no budget and leaves the
-model as it is.
+model as it was.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
 
 from warmstart.evaluate import Subject
-from warmstart.evaluate.labelled import Example, Labelled
+from warmstart.evaluate.labelled import Example, Labelled, spans
 from warmstart.models.head import with_new_head
+from warmstart.objectives.blocks import NO_TARGET
 from warmstart.randomness import derive_seed, numpy_generator
 
 
@@ -50,52 +52,65 @@ class FineTune(Labelled):
 
         Raises:
             DataError: the labelled rows cannot be used.
-            ModelError: `transformers` has no classifier of texts for this model.
+            ModelError: `transformers` has no such classifier for this model.
         """
-        examples = self.examples
-        copied = with_new_head(model, len(examples.classes), derive_seed(seed, "fine-tune", self.task))
+        auto = AutoModelForSequenceClassification if self.words is None else AutoModelForTokenClassification
+        head = derive_seed(seed, "fine-tune", self.task)
+        copied = with_new_head(model, len(self.examples.classes), head, auto=auto)
         copied.config.pad_token_id = tokenizer.pad_token_id  # decoders read the last token that is not padding
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.enable_grad():
             self._train(copied, tokenizer, seed, precision)
         copied.eval()
-        right = 0
+        right = targets = 0
         with torch.no_grad():
-            for start in range(0, len(examples.test), 64):
-                some = examples.test[start : start + 64]
-                wanted = examples.numbers([example.labels[0] for example in some])
-                logits = self._logits(copied, tokenizer, some, precision)
-                right += int((logits.argmax(dim=1).cpu().numpy() == wanted).sum())
-        return right / len(examples.test)
+            for start in range(0, len(self.examples.test), 64):
+                logits, wanted = self._answers(copied, tokenizer, self.examples.test[start : start + 64], precision)
+                right += int((logits.argmax(dim=-1) == wanted).sum())
+                targets += int((wanted != NO_TARGET).sum())
+        return right / max(targets, 1)
 
     def _train(self, model: PreTrainedModel, tokenizer: Any, seed: int, precision: str) -> None:
-        examples = self.examples
-        wanted = torch.from_numpy(examples.numbers([example.labels[0] for example in examples.train])).to(model.device)
+        train = self.examples.train
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         model.train()
-        for step, some in enumerate(batches(len(examples.train), self.batch_size, self.steps, seed, self.task)):
+        for step, some in enumerate(batches(len(train), self.batch_size, self.steps, seed, self.task)):
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * warm_up_and_fall(step, self.steps)
             torch.manual_seed(derive_seed(seed, "fine-tune", self.task, "step", step))
-            logits = self._logits(model, tokenizer, [examples.train[number] for number in some], precision)
-            loss = torch.nn.functional.cross_entropy(logits, wanted[torch.from_numpy(some).to(model.device)])
+            logits, wanted = self._answers(model, tokenizer, [train[number] for number in some], precision)
+            loss = torch.nn.functional.cross_entropy(logits, wanted, ignore_index=NO_TARGET)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    def _logits(self, model: PreTrainedModel, tokenizer: Any, some: list[Example], precision: str) -> torch.Tensor:
-        """`(texts, classes)`, float32."""
+    def _answers(
+        self, model: PreTrainedModel, tokenizer: Any, some: list[Example], precision: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits, float32 `(answers, classes)`, and the numbers of the right classes, `(answers,)`: one answer for each
+        text, or one for each token, where only a word's last token has a right class and the others have -100."""
         encoded = tokenizer(
             [example.text for example in some],
             truncation=True,
             max_length=self.length,
             padding=True,
+            return_offsets_mapping=True,
             return_tensors="pt",
-        ).to(model.device)
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            output = model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"].bool())
-        return output.logits.float()
+        )
+        device = model.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            mask = encoded["attention_mask"].bool().to(device)
+            output = model(input_ids=encoded["input_ids"].to(device), attention_mask=mask)
+        if self.words is None:
+            wanted = self.examples.numbers([example.labels[0] for example in some])
+            return output.logits.float(), torch.from_numpy(wanted).to(device)
+        wanted = np.full(encoded["input_ids"].shape, NO_TARGET)
+        for row, example in enumerate(some):
+            numbers, ends = self.examples.numbers(example.labels), encoded["offset_mapping"][row, :, 1].numpy()
+            for (_, last), number in zip(spans(example), numbers, strict=True):
+                wanted[row, np.flatnonzero(ends == last)[-1:]] = number
+        return output.logits.float().flatten(0, 1), torch.from_numpy(wanted.ravel()).to(device)
 
 
 def batches(count: int, size: int, steps: int, seed: int, task: str) -> list[np.ndarray]:

@@ -64,6 +64,9 @@ class Labelled(Evaluator):
     source: Source = Field(description="Where the labelled rows come from.")
     rewrite: list[Rewrite] = Field(default_factory=list, description="What is made of the rows first.")
     label: str = Field("label", description="The column with the label.")
+    words: str | None = Field(
+        None, description="A column with a list of words; the label's column then has a list with one label for each."
+    )
     by: str = Field("id", description="Rows with the same value of this column are on the same side.")
     test: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.3, description="Share of the rows that accuracy is measured on."
@@ -129,16 +132,39 @@ class Labelled(Evaluator):
     def _rewritten(self, columns: Columns) -> Columns:
         for step in self.rewrite:
             if step.fits:
-                raise RecipeError(
-                    f"{self._where}: rewrite '{step.name}' must see all rows first, which is not done here"
-                )
+                raise RecipeError(f"{self._where}: rewrite '{step.name}' must see all rows first: not here")
             columns = step.apply(columns)
         return columns
 
     def _example(self, columns: Columns, row: int) -> Example | None:
         """The example of a row; None for a row without a label."""
         label = one_of(columns, self.label, row, self._where)
-        return None if label is None else Example(columns["text"][row], [str(label)])
+        words = one_of(columns, self.words, row, self._where) if self.words is not None else None
+        if label is None or (words is None and self.words is not None):
+            return None
+        if words is None:
+            return Example(columns["text"][row], [str(label)])
+        if not (isinstance(words, list) and isinstance(label, list) and len(words) == len(label) > 0):
+            raise DataError(
+                f"{self._where}: '{self.words}' and '{self.label}' must be lists with one label for each word; "
+                f"row {columns['id'][row]} has {_found(words)} and {_found(label)}"
+            )
+        return Example(" ".join(map(str, words)), [str(one) for one in label], [str(word) for word in words])
+
+
+def _found(value: Any) -> str:
+    return f"{len(value)} values" if isinstance(value, list) else f"a {type(value).__name__}"
+
+
+def spans(example: Example) -> list[tuple[int, int]]:
+    """Where in the text the label's words are: first character and the one after the last; of a text all of it."""
+    if example.words is None:
+        return [(0, len(example.text))]
+    found, place = [], 0
+    for word in example.words:
+        found.append((place, place + len(word)))
+        place += len(word) + 1
+    return found
 
 
 def one_of(columns: Columns, name: str, row: int, where: str) -> Any:

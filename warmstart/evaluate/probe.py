@@ -1,9 +1,10 @@
 """What a model's frozen features know: a linear classifier, or the nearest neighbours, on labelled rows.
 
 The features of a text are the mean of its tokens' hidden states, those of a word the mean of its tokens'. The model is
-not trained, so that a probe is cheap enough for every evaluation and says what is in the features already; what a model
-can learn quickly is another question (`fine-tune`). The classifier is scikit-learn's, deterministic, on standardised
-features.
+not trained, so that a probe is cheap enough for every evaluation and says what is in the features already. What a model
+can learn quickly is another question (`fine-tune`), and the fairer one between objectives: the last layer holds what
+the objective needs, and a detector needs less of what a word is than a model that must name it. The classifier is
+scikit-learn's, deterministic, on standardised features.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
 
-from warmstart.data.steps import Columns
-from warmstart.errors import DataError, ModelError
+from warmstart.errors import ModelError
 from warmstart.evaluate import Subject
-from warmstart.evaluate.labelled import Example, Labelled, one_of
+from warmstart.evaluate.labelled import Example, Labelled, spans
 
 
 class Probe(Labelled):
@@ -35,9 +35,6 @@ class Probe(Labelled):
     """
 
     type: Literal["probe"] = "probe"
-    words: str | None = Field(
-        None, description="A column with a list of words; the label's column then has a list with one label for each."
-    )
     classifier: Literal["logistic", "nearest"] = Field("logistic", description="nearest: a vote of the neighbours.")
     regularisation: Annotated[float, Field(gt=0)] = Field(1.0, description="Of the logistic classifier; higher: more.")
     neighbours: Annotated[int, Field(gt=0)] = Field(10, description="Of the nearest-neighbour classifier, by angle.")
@@ -82,19 +79,6 @@ class Probe(Labelled):
         )
         with threadpool_limits(1):  # several threads add up in an order of their own
             return classifier.fit(scaler.transform(train), labels).predict(scaler.transform(test))
-
-    def _example(self, columns: Columns, row: int) -> Example | None:
-        if self.words is None:
-            return super()._example(columns, row)
-        words, labels = (one_of(columns, name, row, self._where) for name in (self.words, self.label))
-        if words is None or labels is None:
-            return None
-        if not (isinstance(words, list) and isinstance(labels, list) and len(words) == len(labels) > 0):
-            raise DataError(
-                f"{self._where}: '{self.words}' and '{self.label}' must be lists with one label for each word; "
-                f"row {columns['id'][row]} has {_found(words)} and {_found(labels)}"
-            )
-        return Example(" ".join(map(str, words)), [str(label) for label in labels], [str(word) for word in words])
 
 
 @torch.no_grad()
@@ -152,21 +136,6 @@ def text_features(
     return np.stack(vectors) if vectors else np.empty((0, states.shape[2]), np.float32), which
 
 
-def spans(example: Example) -> list[tuple[int, int]]:
-    """Where in the text the label's words are: first character and the one after the last; of a text all of it."""
-    if example.words is None:
-        return [(0, len(example.text))]
-    found, place = [], 0
-    for word in example.words:
-        found.append((place, place + len(word)))
-        place += len(word) + 1
-    return found
-
-
 def _restore(modes: dict[nn.Module, bool]) -> None:
     for module, mode in modes.items():
         module.training = mode
-
-
-def _found(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, list) else f"a {type(value).__name__}"

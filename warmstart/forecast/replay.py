@@ -15,7 +15,7 @@ from typing import Any
 from warmstart.errors import DataError
 from warmstart.forecast import Prediction
 from warmstart.forecast.stopping import Pair, Watch, final_difference
-from warmstart.verdict import Better, curves
+from warmstart.verdict import Better, Point, curves
 
 
 @dataclass
@@ -59,7 +59,7 @@ def replay(results: Mapping[str, Any], baseline: str | None = None) -> Count:
         baseline: default: the study's own.
     """
     baseline = baseline or results["baseline"]
-    found = {name: curves(arm) for name, arm in results["arms"].items()}
+    found = judged(results)
     better, count = results["better"], Count()
     finished: list[Pair] = []
     for seed in range(len(results["seeds"])):
@@ -105,7 +105,12 @@ def _one(pair: Pair, finished: Sequence[Pair], better: Better) -> tuple[Count, b
 
 def every_baseline(results: Mapping[str, Any]) -> Count:
     """Replays a study with each of its arms as the baseline."""
-    return sum((replay(results, arm) for arm in results["arms"]), Count())
+    return sum((replay(results, arm) for arm in judged(results)), Count())
+
+
+def judged(results: Mapping[str, Any]) -> dict[str, list[list[Point]]]:
+    """The curves of the arms at equal compute: all but the references."""
+    return {name: curves(arm) for name, arm in results["arms"].items() if name not in results.get("references", ())}
 
 
 def can_replay(results: Mapping[str, Any]) -> bool:

@@ -60,9 +60,9 @@ class Objective(Part, room="objectives"):
     def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> nn.Module | None:
         """Extra modules that train and are saved with the run but are left out of the exported model (or `None`).
 
-        Parameters that they share with the model train once. All randomness comes from PyTorch's global generator,
-        which the caller has seeded. It is called again when a run is resumed; what was saved is then loaded into the
-        result.
+        Parameters that they share with the model are trained once. All randomness comes from PyTorch's global
+        generator, which the caller has seeded. It is called again when a run is resumed; what was saved is then loaded
+        into the result.
 
         Args:
             tokenizer, rows: the stage's tokenizer and all its training rows, for objectives that learn something of

@@ -1,10 +1,10 @@
 """Clustered random token detection (C-RTS): substitutes are drawn from where the model has been fooled.
 
-Every token belongs to a cluster of tokens used alike. A table counts, for each pair of clusters (the original's
-and the substitute's), the model's wrong answers less its right ones, and substitutes are drawn from clusters in
-proportion to exp(beta * count), where the counts of a row are scaled to 0..1. So the corruption stays hard without a
-generator that has to be trained: the price is a table of K x K numbers and a clustering before the first step (seconds,
-not counted in the FLOPs). Between two clusters the chances differ by no more than e^beta.
+Every token belongs to a cluster of tokens that are used alike. A table counts, for each pair of clusters (that of the
+original and that of the substitute), the model's wrong answers less its right ones, and substitutes are drawn from
+clusters in proportion to exp(beta * count), where the counts of a row are scaled to 0..1. So the corruption stays hard
+without a generator that has to be trained: the price is a table of K x K numbers and a clustering before the first step
+(seconds, not counted in the FLOPs). Between two clusters the chances differ by no more than e^beta.
 
 By default only the replaced tokens count. The paper's code counts all: then the diagonal of the table, where all tokens
 that were left alone are, falls so deep that after scaling the other clusters are all alike, and nothing is learned of
@@ -35,7 +35,7 @@ from warmstart.objectives.token_clusters import cluster_tokens
 
 
 def target_chances(table: torch.Tensor, beta: float) -> torch.Tensor:
-    """The probability of each cluster of substitutes, for each cluster of originals: float64 `(K, K)`, rows sum to 1.
+    """The probability of each cluster of substitutes for each cluster of originals: float64 `(K, K)`, rows sum to 1.
 
     Args:
         table: `(K, K)` counts; each row is scaled to 0..1 (a row of equal counts to 0).
@@ -126,9 +126,7 @@ class ClusteredTokenDetection(Objective):
     map: str | None = Field(
         None, description="A .npy file with the cluster of every token of the vocabulary, instead of learning them."
     )
-    beta: Annotated[float, Field(ge=0)] = Field(
-        2.0, description="0: all clusters alike; higher: more of the hard ones."
-    )
+    beta: Annotated[float, Field(ge=0)] = Field(2.0, description="0: all clusters alike; higher: more hard ones.")
     only_changed: bool = Field(True, description="Count the answers at replaced tokens only.")
 
     def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> ClusterSampler:
@@ -151,8 +149,9 @@ class ClusteredTokenDetection(Objective):
         return ClusterSampler(found, self.beta).to(next(model.parameters()).device)
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
-        """`input_ids` (the originals), `position_ids`, and `labels` as in `random-token-detection`: int64;
-        `cluster_draws` and `token_draws`, float32, decide the substitutes, which only `loss` can know."""
+        """`input_ids` (the originals), `position_ids`, and `labels` as of `random-token-detection`: int64
+        `(batch, length)`. `cluster_draws` and `token_draws`, float32, decide the substitutes that `loss` finds.
+        """
         vocabulary = vocabulary_of(tokenizer)
         tokens = stacked(rows, "tokens")
         chosen = draw_tokens(rows, vocabulary, self.rate, generator, self.whole_word)

@@ -34,34 +34,35 @@ class Generator(nn.Module):
     def __init__(self, model: nn.Module, width: float = 0.25, depth: float = 1.0) -> None:
         super().__init__()
         encoder: Any = model
-        tokens: Any = encoder.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+        tokens = encoder.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
         if not isinstance(tokens, nn.Embedding):
-            raise ModelError(f"a generator needs a model with a table of token embeddings; {type(model).__name__}")
-        config: Any = model.config
+            raise ModelError(
+                f"a generator needs a model with a table of token embeddings; {type(model).__name__} has none"
+            )
+        config = encoder.config
         head = config.hidden_size // config.num_attention_heads
         narrow = max(config.hidden_size * width, min(NARROWEST, config.hidden_size))
         heads = max(1, round(narrow / head))
         inner = getattr(config, "intermediate_size", 4 * config.hidden_size)
         tables = {name: module for name, module in _tables(model) if module.embedding_dim == tokens.embedding_dim}
         sizes = {name: module.num_embeddings for name, module in tables.items()}
-        network: Any = ElectraForMaskedLM(
-            ElectraConfig(
-                vocab_size=tokens.num_embeddings,
-                embedding_size=tokens.embedding_dim,
-                hidden_size=heads * head,
-                num_hidden_layers=max(1, round(config.num_hidden_layers * depth)),
-                num_attention_heads=heads,
-                intermediate_size=max(1, round(inner * heads * head / config.hidden_size)),
-                max_position_embeddings=sizes.get("position_embeddings", config.max_position_embeddings),
-                type_vocab_size=sizes.get("token_type_embeddings", 1),
-                hidden_dropout_prob=getattr(config, "hidden_dropout_prob", 0.0),
-                attention_probs_dropout_prob=getattr(config, "attention_probs_dropout_prob", 0.0),
-                initializer_range=getattr(config, "initializer_range", 0.02),
-                pad_token_id=tokens.padding_idx,
-                attn_implementation=config._attn_implementation,  # type: ignore[call-arg]  # the base class takes it
-            )
+        settings = ElectraConfig(
+            vocab_size=tokens.num_embeddings,
+            embedding_size=tokens.embedding_dim,
+            hidden_size=heads * head,
+            num_hidden_layers=max(1, round(config.num_hidden_layers * depth)),
+            num_attention_heads=heads,
+            intermediate_size=max(1, round(inner * heads * head / config.hidden_size)),
+            max_position_embeddings=sizes.get("position_embeddings", config.max_position_embeddings),
+            type_vocab_size=sizes.get("token_type_embeddings", 1),
+            hidden_dropout_prob=getattr(config, "hidden_dropout_prob", 0.0),
+            attention_probs_dropout_prob=getattr(config, "attention_probs_dropout_prob", 0.0),
+            initializer_range=getattr(config, "initializer_range", 0.02),
+            pad_token_id=tokens.padding_idx,
         )
-        self.network = network.to(tokens.weight.device)
+        settings._attn_implementation = config._attn_implementation
+        self.network = ElectraForMaskedLM(settings)
+        self.network.to(tokens.weight.device)  # type: ignore[arg-type]  # its signature is lost in a wrapper
         own: Any = self.network.electra.embeddings
         own.word_embeddings.weight = self.network.generator_lm_head.weight = tokens.weight
         for name, module in tables.items():

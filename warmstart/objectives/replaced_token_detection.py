@@ -35,8 +35,8 @@ MASKED = 0.85
 
 
 def draw_places(candidates: np.ndarray, lengths: np.ndarray, rate: float, generator: np.random.Generator) -> np.ndarray:
-    """For each row the places of round(rate * length) candidates, at least one, ascending: int64 `(batch, most)`, then
-    -1. A row with fewer candidates gives all it has.
+    """For each row the places of round(rate * length) candidates, at least one, ascending, then -1: int64
+    `(batch, most)`. A row with fewer candidates gives all it has.
 
     Args:
         candidates: which tokens may be chosen, bool `(batch, length)`.
@@ -86,8 +86,8 @@ class ReplacedTokenDetection(Objective):
         return Generator(model, self.width, self.depth)
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
-        """`input_ids` (the originals), `masked_ids` (what the generator reads), `position_ids`, `labels` (0 at all
-        tokens but padding and context, there -100): int64 `(batch, length)`.
+        """`input_ids` (the originals), `masked_ids` (what the generator reads), `position_ids`, and `labels`, 0 at all
+        tokens but padding and context, there -100: int64 `(batch, length)`.
 
         And of the hidden tokens, `(batch, hidden)`: their `places`, int64; `draws`, float32, which decide what is
         sampled there; and `weights`, float32: 0 where a row has fewer, else such that their sum over the step is its

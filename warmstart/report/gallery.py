@@ -93,7 +93,9 @@ class Entry:
         if self.results is None or self.own_arm is None or self.own_arm not in self.results.effects:
             return ""
         effect = self.results.effects[self.own_arm]
-        reused = any(self.results.arms[self.own_arm].reused_flops)
+        own, baseline = (self.results.arms[name].reused_flops for name in (self.own_arm, self.results.baseline))
+        # Where the baseline goes on with the same source, its cost is not the price of the method. (Null: not known.)
+        reused = any(own) and not any(baseline)
         source = f" · with what the source cost: {table.saving(effect.saving_with_source)}" if reused else ""
         return table.effect_words(effect, self.results) + source
 

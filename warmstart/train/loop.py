@@ -592,8 +592,8 @@ class Training:
         return torch.nn.parallel.DistributedDataParallel(self.model, devices, find_unused_parameters=unused)
 
     def _share_extra_gradients(self) -> None:
-        """The mean over all processes of the gradients of the objective's own modules, as the wrapped model has it;
-        what they share with the model has it already."""
+        """Gives the objective's own modules the mean of their gradients over all processes, as the wrapped model does
+        for its own; what they share with the model has its mean already."""
         if self.processes.num_processes == 1 or self.extra is None:
             return
         models = {id(parameter) for parameter in self.model.parameters()}

@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 import pytest
+from docstring_examples import run_example
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import run_example
 from warmstart.data.rewrite.swap_words import SwapWords, swapped
 
 TEXTS = [f"The reader number {n} said, in short: yes or no." for n in range(400)]
