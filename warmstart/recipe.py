@@ -348,8 +348,6 @@ def wrong_packing(objective: Objective, packing: Packing) -> str | None:
     if objective.packings and packing.name not in objective.packings:
         allowed = ", ".join(objective.packings)
         return f"found '{packing.name}', but the objective {objective.name} takes only: {allowed}"
-    if not objective.packings and packing.whole_rows:
-        return f"found '{packing.name}', but the objective {objective.name} needs blocks of tokens, e.g. concat"
     return None
 
 

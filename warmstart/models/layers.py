@@ -81,11 +81,10 @@ def first_layers(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     name, found = _layer_list(shorter)
     parent, _, attribute = name.rpartition(".")
     setattr(shorter.base_model.get_submodule(parent), attribute, found[:layers])
-    for config in {
-        id(module.config): module.config for module in shorter.modules() if hasattr(module, "config")
-    }.values():
+    configs: dict[int, Any] = {id(m.config): m.config for m in shorter.modules() if hasattr(m, "config")}
+    for config in configs.values():
         for field, value in list(vars(config).items()):  # ModernBERT says of each layer of which kind it is
-            if isinstance(value, list) and len(value) == depth and field.startswith("layer"):
+            if field.startswith("layer") and isinstance(value, list) and len(value) == depth:
                 setattr(config, field, value[:layers])
         config.num_hidden_layers = layers
     return shorter

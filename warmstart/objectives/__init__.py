@@ -57,7 +57,7 @@ class Objective(Part, room="objectives"):
     batch are `(rows, length)` and `documents` or `attention_mask` say what is padding; an `unpadded` batch is
     `(1, tokens)`, without these two, and has `text_lengths`: int64 `(texts,)` on the host."""
     packings: ClassVar[tuple[str, ...]] = ()
-    """The packings (`data.packing`) whose rows `collate` takes; empty: every one that makes blocks of tokens."""
+    """The packings (`data.packing`) whose rows `collate` takes; empty: it does not say."""
 
     def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> nn.Module | None:
         """Extra modules that train and are saved with the run but are left out of the exported model (or `None`).

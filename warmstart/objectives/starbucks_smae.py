@@ -126,9 +126,9 @@ class StarbucksSMAE(Objective):
 
     def collate(self, rows: Sequence[Row], tokenizer: Any, generator: np.random.Generator) -> Batch:
         """What the encoder reads, `input_ids`, and the decoder, `decoder_ids`; `labels` and `decoder_labels`, -100
-        where nothing is hidden: int64 `(batch, length)`. `places` and `decoder_places` say where the labels are, filled up
-        with -1; `decoder_weights`, float32 `(batch, places)`, add up to the number of `labels` over the step, so that
-        micro-batches add up to the whole.
+        where nothing is hidden: int64 `(batch, length)`. `places` and `decoder_places`, `(batch, places)`, say where
+        the labels are, filled up with -1; `decoder_weights`, float32 `(batch, places)`, add up to the number of
+        `labels` over the step, so that micro-batches add up to the whole.
 
         Raises:
             ModelError: the tokenizer has no mask token.
