@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,12 @@ def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clients:
     package = Package("pypi", "tiny-encoder", "1.0", files, sha256=hashlib.sha256(content).hexdigest())
     made = Clients()
     made.archives["tiny-encoder==1.0"] = made.archives["tiny-encoder"] = ("tiny_encoder-1.0-py3-none-any.whl", content)
-    monkeypatch.setattr("warmstart.data.corpora.fetch.subprocess.run", made.run)
+    real = subprocess.run  # which git is asked by
+
+    def answer(command: list[str], **settings: Any) -> Any:
+        return (real if command[0] == "git" else made.run)(command, **settings)
+
+    monkeypatch.setattr("warmstart.data.corpora.fetch.subprocess.run", answer)
     monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(packaged.PACKAGED, "tiny", PackagedModel(package, "MIT", "a tiny encoder"))
     return made

@@ -175,7 +175,7 @@ def test_the_head_is_computed_at_hidden_tokens_alone() -> None:
     objective.loss(model, batch, decoder)
     hidden = [batch["places"].numel(), batch["decoder_places"].numel()]
     assert rows == [0, *hidden * 2]  # the model's own head is handed nothing
-    assert sum(hidden) < 0.65 * 4 * 128
+    assert sum(hidden) < 0.75 * 4 * 128  # 20 % and 40 %, rounded up
 
 
 def test_what_cannot_be() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from docstring_examples import run_example
 from tiny_encoders import SIZES, encoder, tokenizer
-from transformers import AutoModel
 
 from warmstart.errors import ModelError
 from warmstart.models.build import configuration, new_model
 from warmstart.models.layers import depth_of, first_layers, layer_states
+from warmstart.models.load import load_model
 from warmstart.surgery.check import compare
 from warmstart.surgery.truncate_encoder import TruncateEncoder
 
@@ -38,7 +38,7 @@ def test_the_output_is_the_hidden_state_of_the_whole(like: str, tmp_path: Path) 
         for layers in (1, 2, 3):
             small = TruncateEncoder(layers=layers).apply(model)
             small.save_pretrained(tmp_path / str(layers))
-            for one in (small, AutoModel.from_pretrained(tmp_path / str(layers))):
+            for one in (small, load_model(tmp_path / str(layers), "embedding")):
                 found = one(input_ids=ids, attention_mask=mask).last_hidden_state
                 torch.testing.assert_close(found, states[layers], atol=1e-5, rtol=0)
             if like != "modernbert":
@@ -85,4 +85,4 @@ def test_what_it_promises() -> None:
 
 def test_example(tmp_path: Path) -> None:
     run_example(TruncateEncoder, TruncateEncoder=TruncateEncoder, model=encoder(head="embedding"), folder=tmp_path)
-    assert AutoModel.from_pretrained(tmp_path).config.num_hidden_layers == 1
+    assert load_model(tmp_path, "embedding").config.num_hidden_layers == 1

@@ -200,7 +200,7 @@ def _write_rows(
                 if notify and counts["rows_skipped"] <= SHOWN_SKIPS:
                     notify(f"warning: skipped: row {row['id']}: {error}")
                 continue
-            files[side, number].write(row, row.pop("score", None))
+            files[side, number].write(row, row.get("score"))
             counts["documents"] += 1
             counts[f"{side}_documents"] += 1
             counts[f"{side}_bytes"] += len(row["text"].encode())
