@@ -33,7 +33,6 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("objectives", "clustered-token-detection"): {"clusters": 8},
     ("evaluate", "api-calls"): {"modules": {"validation": ["os"]}},
     ("evaluate", "stream"): {"sets": ["a", "b"]},
-    ("evaluate", "size-grid"): {"sizes": [[1, 8]]},
     ("surgery", "truncate-encoder"): {"layers": 1},
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},

@@ -88,6 +88,7 @@ def test_the_grid_is_each_size_alone(tmp_path: Path) -> None:
     assert values["size-grid/least/mrr@5"] == min(small)
     whole = Retrieval(k=5).evaluate(given)["retrieval/recall@5"]
     assert values["size-grid/3x32/recall@5"] == pytest.approx(whole)
+    assert {name.split("/")[1] for name in SizeGrid().evaluate(given)} == {"1x8", "2x16", "3x32", "small", "least"}
     assert SizeGrid(of="similarity", sizes=[(1, 4)]).evaluate(given)["size-grid/small/spearman"] is not None
 
 

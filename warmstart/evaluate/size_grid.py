@@ -15,7 +15,8 @@ from pydantic import Field, field_validator
 
 from warmstart.evaluate import Evaluator, Subject
 from warmstart.evaluate.embedded import EmbeddingTask
-from warmstart.objectives.sizes import Size, size_name
+from warmstart.models.layers import depth_of, width_of
+from warmstart.objectives.sizes import Size, default_sizes, size_name
 
 
 class SizeGrid(Evaluator):
@@ -23,7 +24,9 @@ class SizeGrid(Evaluator):
 
     type: Literal["size-grid"] = "size-grid"
     of: Evaluator = Field("retrieval", validate_default=True, description="What is measured: retrieval or similarity.")
-    sizes: Annotated[list[Size], Field(min_length=1)] = Field(description="Pairs of a layer and dimensions.")
+    sizes: Annotated[list[Size], Field(min_length=1)] | None = Field(
+        None, description="Pairs of a layer and dimensions; default: six, dimensions halving, as objectives have it."
+    )
     small: Annotated[list[Size], Field(min_length=1)] | None = Field(
         None, description="The sizes that mean and least are taken of; default: all but the last."
     )
@@ -37,14 +40,15 @@ class SizeGrid(Evaluator):
 
     def evaluate(self, subject: Subject) -> dict[str, float]:
         assert isinstance(self.of, EmbeddingTask)
-        found = self.of.at_sizes(subject, self.sizes)
+        sizes = self.sizes or default_sizes(depth_of(subject.model), width_of(subject.model))
+        found = self.of.at_sizes(subject, sizes)
         values = {
             f"{self.type}/{size_name(size)}/{_measure(name)}": value
-            for size, measured in zip(self.sizes, found, strict=True)
+            for size, measured in zip(sizes, found, strict=True)
             for name, value in measured.items()
         }
         known = {name: value for earlier in subject.history for name, value in earlier.items()} | values
-        small = self.small or self.sizes[:-1] or self.sizes
+        small = self.small or sizes[:-1] or sizes
         for measure in map(_measure, found[0]):
             names = [f"{self.type}/{size_name(size)}/{measure}" for size in small]
             if all(name in known for name in names):
