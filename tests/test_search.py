@@ -41,6 +41,9 @@ QUESTIONS = {
     "elastic weight consolidation": "cl-code",
     "continual learning of code": "cl-code",
     "ELECTRA": "structural-ssl",
+    "matryoshka embeddings": "starbucks",
+    "train a sentence embedding model": "starbucks",
+    "embeddings that can be truncated": "starbucks",
     # by name, with typing errors, by number
     "skilit": "skillit",
     "skillit-domain": "skillit-domains",

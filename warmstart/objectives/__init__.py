@@ -22,7 +22,7 @@ from warmstart.part import Part
 
 Row = dict[str, Any]
 Batch = dict[str, torch.Tensor]
-Head = Literal["causal", "masked", "detection", "none"]
+Head = Literal["causal", "masked", "detection", "embedding", "none"]
 
 
 @dataclass
@@ -56,6 +56,8 @@ class Objective(Part, room="objectives"):
     """The layouts of `warmstart/train/layout.py` whose batches `loss` takes. For others than `padded` all columns of a
     batch are `(rows, length)` and `documents` or `attention_mask` say what is padding; an `unpadded` batch is
     `(1, tokens)`, without these two, and has `text_lengths`: int64 `(texts,)` on the host."""
+    packings: ClassVar[tuple[str, ...]] = ()
+    """The packings (`data.packing`) whose rows `collate` takes; empty: it does not say."""
 
     def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> nn.Module | None:
         """Extra modules that train and are saved with the run but are left out of the exported model (or `None`).
@@ -85,3 +87,7 @@ class Objective(Part, room="objectives"):
     def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
         """The loss of a batch under a model. `extra` is what `start` returned."""
         raise NotImplementedError
+
+    def files(self, model: nn.Module) -> dict[str, str]:
+        """Small text files of the exported model's folder beside its own, by path: how others are to use the model."""
+        return {}
