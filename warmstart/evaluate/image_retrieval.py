@@ -33,7 +33,7 @@ def retrieval(images: np.ndarray, texts: np.ndarray, things: list[Any], at: list
         members.setdefault(thing, []).append(number)
     relevant = [members[thing] for thing in things]
     scores = images @ texts.T
-    values = {}
+    values: dict[str, float] = {}
     for way, matrix in (("image-to-text", scores), ("text-to-image", scores.T)):
         ranks = ranks_of_relevant(matrix, relevant)
         values |= {f"{way}/recall@{k}": recall_at(ranks, k) for k in at}

@@ -113,7 +113,7 @@ class ProtoClip(ImageText):
         In one's own loop, with a `CLIPModel` of `transformers`, a tokenizer, and rows with `text`, `image` (the path of a
         file) and `number` (their place in the list)::
 
-            objective = ProtoClip(prototypes=2, episode=8, warm_up=0, hidden=16, outputs=8).for_model(model)
+            objective = ProtoClip(prototypes=2, episode=8, closing=0, hidden=8, outputs=4).for_model(model)
             extra = objective.start(model, tokenizer, rows)
             optimizer = torch.optim.AdamW([*model.parameters(), *extra.parameters()], lr=1e-3)
             generator = np.random.default_rng(0)
@@ -123,7 +123,7 @@ class ProtoClip(ImageText):
 
             for episode in range(2):
                 ahead = generator.permutation(8).tolist()
-                objective.refresh(Outlook(model, extra, rows, ahead, 4, episode, 0.4 * episode, batch_of))
+                objective.refresh(Outlook(model, extra, rows, ahead, 4, episode, 0.5 * episode, batch_of))
                 for start in (0, 4):
                     batch = batch_of([rows[number] for number in ahead[start : start + 4]], ())
                     loss = objective.loss(model, batch, extra)
@@ -301,7 +301,7 @@ class ProtoClip(ImageText):
                     loss.total = loss.total + weight * value
         if model.training and not torch.isfinite(loss.total):
             raise UserError(
-                f"objective {self.name}: the loss is {float(loss.total)} in episode {int(episode.number)}; "
+                f"objective {self.name}: the loss is {loss.total.item()} in episode {int(episode.number)}; "
                 "lower train.learning_rate"
             )
         return loss

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed
@@ -124,7 +124,7 @@ class Training:
             use_varlen(self.model)
         self.objective = stage.objective.for_model(self.model)
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
-            self._rows: Any = torch.utils.data.ConcatDataset(data.train)  # a lazy sequence of blocks
+            self._rows = cast(Any, torch.utils.data.ConcatDataset(data.train))  # a lazy sequence of blocks
             self.extra = self.objective.start(self.model, tokenizer, self._rows)
         if self.extra is not None:
             self.extra.to(self.device)
