@@ -41,6 +41,9 @@ QUESTIONS = {
     "elastic weight consolidation": "cl-code",
     "continual learning of code": "cl-code",
     "ELECTRA": "structural-ssl",
+    "train CLIP with prototypes": "protoclip",
+    "contrastive image text pre-training": "protoclip",
+    "cluster embeddings of images and captions": "protoclip",
     # by name, with typing errors, by number
     "skilit": "skillit",
     "skillit-domain": "skillit-domains",

@@ -1,4 +1,4 @@
-"""Zero-shot, the image probe, retrieval and the modality gap: against naive counts and on models that know the answer."""
+"""Zero-shot, the image probe, retrieval and the modality gap, against naive counts."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def test_values_of_held_out_pairs() -> None:
     given = subject()
     values = ImageRetrieval(same="id").evaluate(given) | ModalityGap().evaluate(given)
     assert set(values) == {
-        *(f"retrieval/{way}/{m}" for way in ("image-to-text", "text-to-image") for m in ("recall@1", "recall@5", "mrr")),
+        *(f"retrieval/image-to-text/{name}" for name in ("recall@1", "recall@5", "mrr")),
+        *(f"retrieval/text-to-image/{name}" for name in ("recall@1", "recall@5", "mrr")),
         "modality-gap/distance", "modality-gap/pair", "modality-gap/others",
     }  # fmt: skip
     rows = pairs(12)
@@ -157,7 +158,7 @@ def test_what_is_missing_is_said() -> None:
         ModalityGap().evaluate(subject([]))
     with pytest.raises(DataError, match=r"row 'shapes-0:0' has no column 'labels' \(did you mean 'label'"):
         ImageRetrieval(same="labels").evaluate(subject(rows))
-    with pytest.raises(ValueError, match="has no {label}"):
+    with pytest.raises(ValueError, match=r"has no \{label\}"):
         ZeroShot(task="x", source=SHAPES, templates=["a thing"])
     with pytest.raises(ModelError, match="needs a model with an image tower"):
         Embedder(torch.nn.Linear(2, 2), tokenizer())

@@ -1,8 +1,8 @@
 """What a model's pictures know: a linear classifier on frozen image features, or classes by their names alone.
 
 Both need labelled pictures. The linear probe learns from one side of them and says what is in the features; zero-shot
-classification learns nothing and asks which class's name is nearest to a picture. With `by` and `test` as in the stage's
-own `data.split` (`by`, `validation`) the test side is what the stage has held out.
+classification learns nothing and asks which class's name is nearest to a picture. With `by` and `test` as `by` and
+`validation` in the stage's own `data.split`, the test side is what the stage has held out.
 """
 
 from __future__ import annotations

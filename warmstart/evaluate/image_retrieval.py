@@ -1,7 +1,7 @@
 """Pictures and captions of held-out rows: does one find the other, and how far apart do the two kinds lie?
 
-Retrieval ranks all held-out captions by their nearness to a picture, and the other way round. Rows with the same value of
-a column are the same thing: several pictures may share a caption, and to ask for one of them would be unfair.
+Retrieval ranks all held-out captions by their nearness to a picture, and the other way round. Rows with the same value
+of a column are the same thing: several pictures may share a caption, and to ask for one of them would be unfair.
 
 The modality gap is the distance between the mean of all picture embeddings and that of all caption embeddings, both of
 length 1 (W. Liang et al., "Mind the Gap", 2022): 0 where the two kinds fill the same region, up to 2.

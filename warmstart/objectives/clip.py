@@ -6,8 +6,8 @@ learned depends on how large and how varied a batch is, and two pairs that mean 
 As in the official description the scale of the similarities is learned and kept below 100; here it is clamped before
 each step's loss instead of after the step.
 
-Source: A. Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 2.3 and
-figure 3.
+Source: A. Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 2.3
+and figure 3.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """ProtoCLIP: CLIP, and each picture must also name the cluster that its caption is in, and the other way round.
 
 Telling pairs apart groups what is alike only as a side effect. Here training goes in short episodes: before each, the
-rows of the episode are embedded and clustered; then the loss asks, beside CLIP's question, which prototype a row is near
-to, where the prototypes are the other side's clusters translated back into the own space (`prototypes.py`), or those of
-an external teacher of captions. The price is one more forward pass for every row and a clustering (both counted in the
+rows of the episode are embedded and clustered; then the loss asks, beside CLIP's question, which prototype a row is
+near to, where the prototypes are the other side's clusters translated back into the own space (`prototypes.py`), or
+those of an external teacher of captions. The price is one more forward pass for every row and a clustering (both counted in the
 FLOPs), and prototypes that grow old within an episode.
 
 The first episode has CLIP's loss alone: prototypes of an untrained model are noise. So have the last ones, in which the
@@ -110,8 +110,8 @@ class ProtoClip(ImageText):
     """CLIP with prototypes: pictures and captions also name each other's clusters.
 
     Example:
-        In one's own loop, with a `CLIPModel` of `transformers`, a tokenizer, and rows with `text`, `image` (the path of a
-        file) and `number` (their place in the list)::
+        In one's own loop, with a `CLIPModel` of `transformers`, a tokenizer, and rows with `text`, `image` (the path of
+        a file) and `number` (their place in the list)::
 
             objective = ProtoClip(prototypes=2, episode=8, closing=0, hidden=8, outputs=4).for_model(model)
             extra = objective.start(model, tokenizer, rows)

@@ -1,9 +1,9 @@
 """Clusters of embeddings as prototypes: k-means with its cost, soft targets, and translating prototypes back.
 
 Pictures and texts lie in separate cones of the common space, so that the centroids of one side are far from all
-embeddings of the other, whatever they mean. Prototypical back translation (PBT) goes by membership alone: a cluster found
-among the texts becomes the mean of its members' *picture* embeddings. Then what clustered them need not live in the same
-space at all, nor have its dimensions.
+embeddings of the other, whatever they mean. Prototypical back translation (PBT) goes by membership alone: a cluster
+found among the texts becomes the mean of its members' *picture* embeddings. Then what clustered them need not live in
+the same space at all, nor have its dimensions.
 
 Source: D. Chen et al., "Prototypical Contrastive Language Image Pretraining" (arXiv 2206.10996), and its official code.
 """

@@ -59,8 +59,8 @@ class Siglip(ImageText):
     """Sigmoid loss over all pictures and captions of a batch.
 
     Example:
-        In one's own loop, with a `SiglipModel` or a `CLIPModel` of `transformers`, a tokenizer, and rows with `text` and
-        `image` (the path of a file)::
+        In one's own loop, with a `SiglipModel` or a `CLIPModel` of `transformers`, a tokenizer, and rows with `text`
+        and `image` (the path of a file)::
 
             objective = Siglip().for_model(model)
             bias = objective.start(model)

@@ -64,7 +64,7 @@ def draw_shape(
 
 
 class Shapes(Source):
-    """Pictures of coloured shapes: `text` is the caption, `image` the picture, `label` the shape, `colour` its colour."""
+    """Pictures of coloured shapes: `text` is the caption, `image` the picture, `label` the shape, and `colour`."""
 
     type: Literal["shapes"] = "shapes"
     size: Annotated[int, Field(gt=0)] = Field(2000, description="How many rows.")
