@@ -3,8 +3,9 @@
 Telling pairs apart groups what is alike only as a side effect. Here training goes in short episodes: before each, the
 rows of the episode are embedded and clustered; then the loss asks, beside CLIP's question, which prototype a row is
 near to, where the prototypes are the other side's clusters translated back into the own space (`prototypes.py`), or
-those of an external teacher of captions. The price is one more forward pass for every row and a clustering (both counted in the
-FLOPs), and prototypes that grow old within an episode.
+those of an external teacher of captions.
+The price is one more forward pass for every row and a clustering (both counted in the FLOPs), and prototypes that grow
+old within an episode.
 
 The first episode has CLIP's loss alone: prototypes of an untrained model are noise. So have the last ones, in which the
 image tower stands still and the text tower catches up with it. How many episodes a budget holds is not known before it
