@@ -39,7 +39,7 @@ def clip_loss(image: torch.Tensor, text: torch.Tensor, log_scale: torch.Tensor) 
     return Loss(
         total=nats.mean(),
         targets=torch.tensor(len(own)),
-        parts={"scale": log_scale.detach().exp()},
+        parts={"scale": log_scale.detach().exp().view(())},
         per_row=nats.detach(),
         right=(logits.argmax(dim=1) == own).sum(),
     )
