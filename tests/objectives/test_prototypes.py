@@ -20,7 +20,8 @@ from warmstart.errors import DataError, ModelError, UserError
 from warmstart.objectives import Outlook
 from warmstart.objectives.caption_teachers import checked_vectors, teacher_vectors, tf_idf
 from warmstart.objectives.clip import Clip
-from warmstart.objectives.protoclip import CLOSING, PROTOTYPES, WARM_UP, Episode, ProtoClip
+from warmstart.objectives.episode import CLOSING, PROTOTYPES, WARM_UP, Episode
+from warmstart.objectives.protoclip import ProtoClip
 from warmstart.objectives.prototypes import k_means, prototype_loss, soft_targets, translated_back
 
 SMALL = {"prototypes": 4, "episode": 16, "hidden": 12, "outputs": 6, "warm_up": 0, "augment": "none"}

@@ -70,7 +70,7 @@ def test_an_objectives_own_modules_are_trained_by_all_processes(tmp_path: Path, 
 @pytest.mark.parametrize("objective", [{"type": "clip"}, {"type": "siglip"}, PROTOCLIP])
 def test_the_pairs_of_all_processes_are_compared(tmp_path: Path, objective: dict[str, Any]) -> None:
     """In-batch negatives come from all processes: else the loss and every gradient would differ. ProtoCLIP's heads
-    normalise by the statistics of their own process, so that of it only the first, plain episode can be compared."""
+    normalise by the statistics of their own process, so that its weights are only about the same."""
     raw = pairs_recipe(steps=4, log_every=1)
     raw["stages"][0]["objective"] = objective
     recipe = tmp_path / "recipe.yaml"

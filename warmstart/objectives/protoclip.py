@@ -20,8 +20,6 @@ Source: D. Chen et al., "Prototypical Contrastive Language Image Pretraining" (a
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Annotated, Any, Literal
@@ -33,78 +31,14 @@ from torch import nn
 
 from warmstart.errors import DataError, ModelError, UserError
 from warmstart.models.evaluating import evaluating
-from warmstart.models.two_towers import embed, frozen_image_tower, unit, unwrapped, width
+from warmstart.models.two_towers import embed, frozen_image_tower, unwrapped, width
 from warmstart.named_models import ModelName
 from warmstart.objectives import Batch, Loss, Outlook, Row
 from warmstart.objectives.caption_teachers import teacher_vectors
 from warmstart.objectives.clip import clip_loss
+from warmstart.objectives.episode import CLOSING, NOBODY, PHASES, PROTOTYPES, WARM_UP, Episode
 from warmstart.objectives.pairs import ImageText, gathered, keep_in_bounds
 from warmstart.objectives.prototypes import k_means, prototype_loss, soft_targets, translated_back
-
-WARM_UP, PROTOTYPES, CLOSING = 0, 1, 2
-PHASES = ("warm-up", "prototypes", "closing")
-NOBODY = 2**62  # stands where an episode has fewer rows; above all row numbers, so that the others stay sorted
-LOG_SCALE = math.log(1 / 0.07)
-
-
-class Episode(nn.Module):
-    """What ProtoCLIP trains and remembers beside the model; all of it is saved with a run and none is exported.
-
-    Args:
-        inputs: dimensions of the model's embeddings.
-        hidden, outputs: of the two projection heads, which begin alike.
-        rows: the most that an episode has.
-        clusters: prototypes.
-        teacher: a vector for each training row, `(rows of the data, any)`, or None. It is not saved: it can be made
-            again.
-    """
-
-    number: torch.Tensor
-    kind: torch.Tensor
-    began: torch.Tensor
-    members: torch.Tensor
-    teacher_labels: torch.Tensor
-
-    def __init__(
-        self, inputs: int, hidden: int, outputs: int, rows: int, clusters: int, teacher: np.ndarray | None = None
-    ) -> None:
-        super().__init__()
-        self.image_head = nn.Sequential(
-            nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-        )
-        self.text_head = copy.deepcopy(self.image_head)
-        self.log_scale = nn.Parameter(torch.tensor(LOG_SCALE))
-        self.teacher, self.teacher_flops = teacher, 0.0
-        for name in ("number", "kind"):  # of this episode, counted from 1, and which of PHASES
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
-        self.register_buffer("began", torch.zeros((), dtype=torch.float64))  # at this share of the budget
-        self.register_buffer("members", torch.full((rows,), NOBODY))  # the numbers of its rows, ascending
-        for name in ("image_labels", "text_labels", "teacher_labels"):
-            self.register_buffer(name, torch.zeros(rows, dtype=torch.int64))
-        for name in ("image_centroids", "text_centroids"):  # what the targets are made of
-            self.register_buffer(name, torch.zeros(clusters, outputs))
-        for name in ("image_of_text", "text_of_image", "image_of_teacher", "text_of_teacher"):
-            self.register_buffer(name, torch.zeros(clusters, outputs))  # prototypes in a student's space, of a teacher
-
-    @property
-    def phase(self) -> int:
-        return int(self.kind)
-
-    def projected(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings through the heads, of length 1: `(rows, outputs)` each."""
-        return unit(self.image_head(image)), unit(self.text_head(text))
-
-    def places(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Where rows of these numbers stand among the episode's, int64 like `numbers`.
-
-        Raises:
-            DataError: a row is not of this episode, so that it has no label.
-        """
-        found = torch.searchsorted(self.members, numbers).clamp(max=len(self.members) - 1)
-        other = self.members[found] != numbers
-        if other.any():
-            raise DataError(f"row number {int(numbers[other][0])} has no label: it is none of the episode's rows")
-        return found
 
 
 class ProtoClip(ImageText):
