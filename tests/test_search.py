@@ -44,6 +44,9 @@ QUESTIONS = {
     "matryoshka embeddings": "starbucks",
     "train a sentence embedding model": "starbucks",
     "embeddings that can be truncated": "starbucks",
+    "train CLIP with prototypes": "protoclip",
+    "contrastive image text pre-training": "protoclip",
+    "cluster embeddings of images and captions": "protoclip",
     # by name, with typing errors, by number
     "skilit": "skillit",
     "skillit-domain": "skillit-domains",

@@ -308,6 +308,11 @@ class Stage(Form):
             allowed = ", ".join(self.objective.layouts)
             found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
             raise Misfit([(("train", "layout"), found)])
+        if self.objective.compares_rows and self.train.accumulate > 1:
+            found = (
+                f"found {self.train.accumulate}, but the objective {self.objective.name} compares all rows of a step: 1"
+            )
+            raise Misfit([(("train", "accumulate"), found)])
         if self.evaluate.decode is not None and self.objective.head != "causal":
             found = f"composes causal models, but the objective {self.objective.name} trains another kind"
             raise Misfit([(("evaluate", "decode"), found)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -67,12 +68,33 @@ class Embedding:
         return {"add_pooling_layer": False} if takes else {}
 
 
+class ImageText:
+    """Models with an image tower and a text tower in one space: CLIP, SigLIP, or any two encoders."""
+
+    @staticmethod
+    def from_config(config: PretrainedConfig, **settings: Any) -> PreTrainedModel:
+        _check_image_text(config)
+        return AutoModel.from_config(config, **settings)
+
+    @staticmethod
+    def from_pretrained(name: str, **settings: Any) -> Any:
+        _check_image_text(AutoConfig.from_pretrained(name, trust_remote_code=False))
+        return AutoModel.from_pretrained(name, **settings)
+
+
+def _check_image_text(config: PretrainedConfig) -> None:
+    made = MODEL_MAPPING.get(type(config), None)
+    if not (hasattr(made, "get_image_features") and hasattr(made, "get_text_features")):
+        raise ValueError(f"Unrecognized configuration class: {config.model_type} has no two towers for images and text")
+
+
 HEADS: dict[str, Any] = {
     "causal": AutoModelForCausalLM,
     "masked": AutoModelForMaskedLM,
     "detection": Detection,
     "embedding": Embedding,
     "image-classification": AutoModelForImageClassification,
+    "image-text": ImageText,
     "none": AutoModel,
 }
 

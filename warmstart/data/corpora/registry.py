@@ -16,6 +16,7 @@ from warmstart.data.corpora import (
     mail,
     metamath,
     novels,
+    pictures,
     prose,
     python_apis,
     rst_docs,
@@ -60,6 +61,9 @@ CORPORA: dict[str, Corpus] = {
         captions.EMOJI_NAMES,
         captions.OPENCLIPART_CAPTIONS,
         captions.TUXPAINT_CAPTIONS,
+        pictures.EMOJI,
+        pictures.OPENCLIPART,
+        pictures.TUXPAINT_STAMPS,
     )
 }
 
