@@ -37,6 +37,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("evaluate", "image-probe"): {"task": "x", "source": "shapes"},
     ("evaluate", "api-calls"): {"modules": {"validation": ["os"]}},
     ("evaluate", "stream"): {"sets": ["a", "b"]},
+    ("surgery", "truncate-encoder"): {"layers": 1},
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},
@@ -257,6 +258,11 @@ def small_run(room: str, name: str, folder: Path) -> dict[str, Any]:
     if room == "objectives":
         first["objective"] = part
         first["init"] = TINY_GPT2 if part["type"] == "causal" else TINY_BERT
+        if "rows" in parts(room)[name].packings:  # type: ignore[attr-defined]
+            first["objective"] |= {"length": 16}
+            first["data"] |= {"packing": "rows", "rewrite": [{"type": "pair", "template": "Of {id}: {text}"}]}
+        elif parts(room)[name].packings:  # type: ignore[attr-defined]
+            first["data"]["packing"] = parts(room)[name].packings[0]  # type: ignore[attr-defined]
     else:
         first["train"][field] = [part] if room == "penalties" else part
         first["tokenizer"] = {"load": str(MODEL)}

@@ -329,6 +329,8 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
             problems.append((place, "the first stage needs 'init' (new weights) or 'from' (existing weights)"))
         if stage.data is None:
             problems.append((place, "'data' is missing"))
+        elif (found := wrong_packing(stage.objective, stage.data.packing)) is not None:
+            problems.append(((*place, "data", "packing"), found))
         if stage.budget is None:
             problems.append((place, f"'budget' is missing: one of {units} (or, in a study, compare.flops)"))
         elif stage.budget.unit == "share":
@@ -344,6 +346,14 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
                 ((*where, number, "name"), f"the name '{name}' is already used by stage {names.index(name)}")
             )
     return problems
+
+
+def wrong_packing(objective: Objective, packing: Packing) -> str | None:
+    """Why an objective cannot train on what a packing makes; None where it can."""
+    if objective.packings and packing.name not in objective.packings:
+        allowed = ", ".join(objective.packings)
+        return f"found '{packing.name}', but the objective {objective.name} takes only: {allowed}"
+    return None
 
 
 def cannot_carry_on(stages: list[Stage], number: int) -> list[tuple[tuple[str | int, ...], str]]:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from warmstart.errors import ModelError, nearest
 from warmstart.models.load import auto_class
+from warmstart.models.packaged import local
 from warmstart.randomness import derive_seed
 
 
@@ -105,7 +106,8 @@ def _kind_of(model_type: Any, where: str) -> Any:
 
 
 def _configuration_of(model: str, model_types: Any) -> PretrainedConfig:
-    """The configuration of a model folder or hub id."""
+    """The configuration of a model folder, a hub id or a packaged model."""
+    model = str(local(model))
     folder = Path(model).expanduser()
     if not folder.is_dir() and "/" not in model:
         raise ModelError(f"init.like: transformers has no model type '{model}'{nearest(model, model_types)}")
@@ -120,7 +122,7 @@ def _configuration_of(model: str, model_types: Any) -> PretrainedConfig:
 def _is_own(tokenizer: Any, model: str) -> bool:
     """Whether a tokenizer was loaded from this model folder or hub id."""
     origin = str(getattr(tokenizer, "name_or_path", "") or "")
-    return bool(origin) and Path(origin).expanduser().resolve() == Path(model).expanduser().resolve()
+    return bool(origin) and Path(origin).expanduser().resolve() == Path(local(model)).expanduser().resolve()
 
 
 def _own_names(config: PretrainedConfig, fields: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers import (
 )
 
 from warmstart.errors import ModelError, nearest
+from warmstart.models.packaged import local
 
 LABELS = {0: "original", 1: "replaced"}
 
@@ -44,6 +46,26 @@ class Detection:
     @staticmethod
     def _kind(config: PretrainedConfig) -> Any:
         return AutoModelForPreTraining if config.model_type == "electra" else AutoModelForTokenClassification
+
+
+class Embedding:
+    """Models without a head, and without the pooler that some have: texts are pooled from the hidden states, and
+    checkpoints of other heads (masked) have no pooler."""
+
+    @staticmethod
+    def from_config(config: PretrainedConfig, **settings: Any) -> PreTrainedModel:
+        return AutoModel.from_config(config, **settings, **Embedding._without_pooler(config))
+
+    @staticmethod
+    def from_pretrained(name: str, **settings: Any) -> Any:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return AutoModel.from_pretrained(name, **settings, **Embedding._without_pooler(config))
+
+    @staticmethod
+    def _without_pooler(config: PretrainedConfig) -> dict[str, Any]:
+        kind: Any = AutoModel._model_mapping.get(type(config), None)
+        takes = kind is not None and "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+        return {"add_pooling_layer": False} if takes else {}
 
 
 class ImageText:
@@ -70,6 +92,7 @@ HEADS: dict[str, Any] = {
     "causal": AutoModelForCausalLM,
     "masked": AutoModelForMaskedLM,
     "detection": Detection,
+    "embedding": Embedding,
     "image-classification": AutoModelForImageClassification,
     "image-text": ImageText,
     "none": AutoModel,
@@ -84,21 +107,23 @@ def auto_class(head: str) -> Any:
 
 
 def load_model(name: str | Path, head: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The model of a folder or hub id, on the CPU.
+    """The model of a folder, a hub id or a packaged model (`packaged:NAME`), on the CPU.
 
     Raises:
         ModelError: the folder or id does not exist, has no safetensors weights, or has weights of another head.
+        DataError: a packaged model cannot be fetched.
     """
+    said, name = name, local(name)
     folder = Path(name)
     looks_local = str(name).startswith((".", "/", "~")) or folder.exists()
     if looks_local:
         folder = folder.expanduser()
         if not folder.is_dir():
-            raise ModelError(f"there is no model folder '{name}'")
+            raise ModelError(f"there is no model folder '{said}'")
         if not (folder / "config.json").is_file():
-            raise ModelError(f"'{name}' is not a model folder: it has no config.json")
+            raise ModelError(f"'{said}' is not a model folder: it has no config.json")
         if not any(folder.glob("*.safetensors")):
-            raise ModelError(f"'{name}' has no *.safetensors weights (other formats are not loaded: they may run code)")
+            raise ModelError(f"'{said}' has no *.safetensors weights (other formats are not loaded: they may run code)")
         name = folder
     try:
         model, report = auto_class(head).from_pretrained(
@@ -106,10 +131,10 @@ def load_model(name: str | Path, head: str, *, dtype: torch.dtype = torch.float3
         )
     except Exception as error:  # every library below raises its own kind
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the model '{name}' cannot be loaded: {text[:300]}") from error
+        raise ModelError(f"the model '{said}' cannot be loaded: {text[:300]}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
-            f"the model '{name}' lacks {len(missing)} weights that a model with a {head} head needs, e.g. {missing[0]}"
+            f"the model '{said}' lacks {len(missing)} weights that a model with a {head} head needs, e.g. {missing[0]}"
         )
     return model

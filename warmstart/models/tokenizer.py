@@ -20,6 +20,7 @@ from warmstart.data.curated import FORMAT
 from warmstart.data.documents import documents, training_key
 from warmstart.data.engine import Engine
 from warmstart.errors import ModelError
+from warmstart.models.packaged import local
 
 if TYPE_CHECKING:
     from warmstart.recipe import Data, Tokenizer
@@ -33,7 +34,7 @@ MASKED = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-ENCODERS = ("masked", "detection")
+ENCODERS = ("masked", "detection", "embedding")
 """The heads of models that read both sides: their tokenizers are alike, so that their models can be compared."""
 
 
@@ -82,11 +83,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: str) -> PreTrai
 
 
 def load_tokenizer(name: str | Path) -> Any:
-    """The fast tokenizer of a folder or hub id.
+    """The fast tokenizer of a folder, a hub id or a packaged model.
 
     Raises:
         ModelError: there is none, or it has only a slow form.
     """
+    name = local(name)
     folder = Path(name).expanduser()
     if str(name).startswith((".", "/", "~")) or folder.exists():
         if not folder.is_dir():

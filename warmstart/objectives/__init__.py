@@ -27,7 +27,7 @@ from warmstart.part import Part
 
 Row = dict[str, Any]
 Batch = dict[str, torch.Tensor]
-Head = Literal["causal", "masked", "detection", "image-text", "none"]
+Head = Literal["causal", "masked", "detection", "embedding", "image-text", "none"]
 NUMBER = "number"
 """The column that rows of an objective with a `refresh` get: their number among all training rows of the stage."""
 
@@ -88,7 +88,8 @@ class Objective(Part, room="objectives"):
     """The layouts of `warmstart/train/layout.py` whose batches `loss` takes. For others than `padded` all columns of a
     batch are `(rows, length)` and `documents` or `attention_mask` say what is padding; an `unpadded` batch is
     `(1, tokens)`, without these two, and has `text_lengths`: int64 `(texts,)` on the host."""
-
+    packings: ClassVar[tuple[str, ...]] = ()
+    """The packings (`data.packing`) whose rows `collate` takes; empty: it does not say."""
     compares_rows: ClassVar[bool] = False
     """Whether the loss of a row depends on the others of its batch: then a step cannot be cut into micro-batches."""
     may_skip_weights: ClassVar[bool] = False
@@ -150,3 +151,7 @@ class Objective(Part, room="objectives"):
     def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
         """The loss of a batch under a model. `extra` is what `start` returned."""
         raise NotImplementedError
+
+    def files(self, model: nn.Module) -> dict[str, str]:
+        """Small text files of the exported model's folder beside its own, by path: how others are to use the model."""
+        return {}
