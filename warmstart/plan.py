@@ -163,13 +163,13 @@ def _budget(stage: Stage) -> str:
 
 def _new_configuration(stage: Stage) -> PretrainedConfig:
     """The configuration of `init`; the vocabulary is the recipe's, the special tokens are not known yet."""
-    from warmstart.models.build import configuration
+    from warmstart.models.build import configuration, with_vocabulary
 
     assert stage.init is not None
     settings = dict(stage.init.settings)
     if stage.tokenizer is not None and stage.tokenizer.train is not None:
         unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-        settings = {"vocab_size": stage.tokenizer.train} | unknown | settings
+        settings = with_vocabulary(stage.init.like, settings, {"vocab_size": stage.tokenizer.train} | unknown)
     return configuration(stage.init.like, settings)
 
 

@@ -33,23 +33,44 @@ def configuration(like: str, settings: dict[str, Any], tokenizer: Any = None) ->
     _check_fields(kind, settings, "init")
     fields = dict(settings)
     if tokenizer is not None:
-        text = fields
-        if "text_config" in kind.sub_configs:  # of a model with a text part, the vocabulary is that part's
-            text = fields["text_config"] = dict(fields.get("text_config") or {})
+        known = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
         if model is None or not _is_own(tokenizer, like):
-            text.setdefault("vocab_size", len(tokenizer))
-        for role in ("bos", "eos", "pad"):
-            text.setdefault(f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
+            known["vocab_size"] = len(tokenizer)
+        fields = _with_vocabulary(kind, settings, known)
     try:
         if model is None:
             return AutoConfig.for_model(like, **fields)
-        known = model.to_dict()
+        old = model.to_dict()
         for name in kind.sub_configs:
             if name in fields:
-                fields[name] = {**known[name], **_own_names(getattr(model, name), fields[name])}
-        return type(model).from_dict({**known, **_own_names(model, fields)})
+                fields[name] = {**old[name], **_own_names(getattr(model, name), fields[name])}
+        return type(model).from_dict({**old, **_own_names(model, fields)})
     except Exception as error:  # huggingface_hub's checks raise kinds of their own
         raise ModelError(f"init: transformers refuses this {like} configuration: {one_line(error)}") from error
+
+
+def with_vocabulary(like: str, settings: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a new model with what is known of its vocabulary, where they do not say it themselves.
+
+    Args:
+        known: fields such as `vocab_size` and `eos_token_id`; of a model with a text part they go there.
+
+    Raises:
+        ModelError: no such model type or model.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    model_type = like if like in CONFIG_MAPPING else _configuration_of(like, CONFIG_MAPPING).model_type
+    return _with_vocabulary(CONFIG_MAPPING[model_type], settings, known)
+
+
+def _with_vocabulary(kind: Any, settings: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    if "text_config" not in kind.sub_configs:
+        return known | settings
+    text = settings.get("text_config")
+    if text is not None and not isinstance(text, dict):
+        return settings  # what is wrong with it is said where fields are checked
+    return settings | {"text_config": known | (text or {})}
 
 
 def _check_fields(kind: Any, settings: dict[str, Any], where: str) -> None:
