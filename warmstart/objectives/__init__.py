@@ -22,7 +22,7 @@ from warmstart.part import Part
 
 Row = dict[str, Any]
 Batch = dict[str, torch.Tensor]
-Head = Literal["causal", "masked", "detection", "none"]
+Head = Literal["causal", "masked", "detection", "speech", "ctc", "none"]
 
 
 @dataclass

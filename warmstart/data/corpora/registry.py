@@ -18,6 +18,7 @@ from warmstart.data.corpora import (
     novels,
     prose,
     python_apis,
+    recordings,
     rst_docs,
     sotu,
     sword,
@@ -60,6 +61,8 @@ CORPORA: dict[str, Corpus] = {
         captions.EMOJI_NAMES,
         captions.OPENCLIPART_CAPTIONS,
         captions.TUXPAINT_CAPTIONS,
+        recordings.TUXPAINT_SPEECH,
+        recordings.ASTERISK_PROMPTS,
     )
 }
 
