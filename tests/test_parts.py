@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from corpora import TINY_BERT, TINY_GPT2, save_tiny_model, tiny_recipe, write_corpus
 from pydantic import TypeAdapter, ValidationError
+from tiny_speech_models import TINY_SPEECH
 
 from warmstart.data.mix import Stock
 from warmstart.data.steps import joined, size
@@ -57,6 +58,8 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("decode", "product"): {"models": ["large", "stage"]},
     ("evaluate", "probe"): {"task": "x", "source": "python-stdlib"},
     ("evaluate", "fine-tune"): {"task": "x", "source": "python-stdlib"},
+    ("evaluate", "word-error-rate"): {"test": "tones"},
+    ("sources", "espeak"): {"texts": "python-stdlib"},
     ("sources", "union"): {"members": [{"type": "files", "path": "a.txt"}, "python-stdlib"]},
 }
 TWO_SOURCES = {"up-sample", "replay", "rate-matched", "skill-it"}  # with the settings above
@@ -246,6 +249,15 @@ def small_run(room: str, name: str, folder: Path) -> dict[str, Any]:
     if room == "objectives":
         first["objective"] = part
         first["init"] = TINY_GPT2 if part["type"] == "causal" else TINY_BERT
+        if parts(room)[name].head in ("speech", "ctc"):
+            spoken = {"type": "tones", "size": 20}
+            first |= {"init": TINY_SPEECH, "tokenizer": {"characters": 16}}
+            first["data"] |= {"source": spoken, "packing": "rows"}
+            keep = {k: v for k, v in first.items() if k not in ("init", "tokenizer")}
+            other = json.loads(json.dumps(keep)) | {"name": "second"}
+            other["data"]["source"]["seed"] = 1
+            raw["stages"].append(other)
+            return raw
     else:
         first["train"][field] = [part] if room == "penalties" else part
         first["tokenizer"] = {"load": str(MODEL)}

@@ -1,4 +1,4 @@
-"""Tiny speech encoders, a tokenizer of characters and rows of tones, for tests of what speech models are trained with."""
+"""Tiny speech encoders, a tokenizer of characters and rows of tones, for tests of speech models."""
 
 from __future__ import annotations
 

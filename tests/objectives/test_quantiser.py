@@ -114,7 +114,7 @@ def test_the_contrastive_loss_is_that_of_the_definition(seed: int, count: int) -
         for step in range(7):
             logits = []
             for place in [step, *(d for d in distractors[row, step] if d >= 0)]:
-                if place == step and not logits or numbers[row, place] != numbers[row, step]:
+                if (place == step and not logits) or numbers[row, place] != numbers[row, step]:
                     a, b = context[row, step], targets[row, place]
                     logits.append(a @ b / math.sqrt(a @ a * (b @ b)) / 0.1)
             wanted = math.log(sum(math.exp(value) for value in logits)) - logits[0]

@@ -335,7 +335,7 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
 def test_models_that_cannot_be() -> None:
     with pytest.raises(ModelError, match="contrastive_layers 3 of an encoder with 2: must be 1 to 2"):
         W2vBert(contrastive_layers=3).start(speech_model())
-    with pytest.raises(ModelError, match="stack 2 gives the encoder 160 numbers .* is 320"):
+    with pytest.raises(ModelError, match=r"stack 2 gives the encoder 160 numbers .* is 320"):
         W2vBert(stack=2).start(speech_model())
     with pytest.raises(ModelError, match="needs a wav2vec2-bert model of transformers, found a Linear"):
         Wav2Vec2().start(nn.Linear(2, 2))

@@ -80,7 +80,7 @@ class WordErrorRate(Evaluator):
         jiwer = _jiwer()
         blank_of(tokenizer)
         spelled = [_plain(tokenizer, row) for row in self._test]
-        guesses = [" ".join(tokenizer.decode(ids).split()) for ids in self._answers(model, tokenizer, seed, precision)]
+        guesses = [_decoded(tokenizer, ids) for ids in self._answers(model, tokenizer, seed, precision)]
         pairs = [(said, guess) for said, guess in zip(spelled, guesses, strict=True) if said]
         if not pairs:
             raise DataError(f"{self._where}: no recording of 'test' has a transcript with words")
@@ -194,6 +194,12 @@ def _states(states: tuple[torch.Tensor, ...], layer: int) -> torch.Tensor:
     if not -len(states) <= layer < len(states):
         raise ModelError(f"evaluator word-error-rate: layer {layer} of an encoder with {len(states) - 1} layers")
     return states[layer]
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    """What the likeliest tokens of all steps say; an unknown character is one wrong character, however it is named."""
+    text = tokenizer.decode(ids)
+    return " ".join((text.replace(tokenizer.unk_token, "\ufffd") if tokenizer.unk_token else text).split())
 
 
 def _plain(tokenizer: Any, row: Row) -> str:
