@@ -244,6 +244,20 @@ def test_effects_of_a_results_file_charge_each_arm_what_it_reused():
     assert found["a"]["saving_with_source"]["per_seed"] == pytest.approx([saved[0] - 0.21, saved[1] - 0.32])
 
 
+def test_what_the_baseline_reuses_too_is_charged_to_nobody():
+    start = [[6, 4.5, 4.0], [6, 4.5, 4.2]]
+    better = [[6, 3.5, 3.0], [6, 3.5, 3.0]]
+    shared, teacher = [300.0, 400.0], [305.0, 407.0]
+    found = effects(
+        results(scratch=arm(start, reused=shared), a=arm(better, reused=shared), b=arm(better, reused=teacher))
+    )
+    saved = found["a"]["saving"]["per_seed"]
+    assert found["a"]["saving_with_source"]["per_seed"] == saved
+    assert found["b"]["saving_with_source"]["per_seed"] == pytest.approx([saved[0] - 0.05, saved[1] - 0.07])
+    unknown = effects(results(scratch=arm(start, reused=shared), a=arm(better, reused=[None, 400.0])))
+    assert unknown["a"]["saving_with_source"]["per_seed"] == [None, saved[1]]
+
+
 def test_a_curve_may_have_flops_of_its_own_for_each_seed():
     own = {"curve": {"flops": [[0, 10], [0, 20]], "values": [[2, 1], [4, 3]]}}
     assert [[p["flops"] for p in c] for c in curves(own)] == [[0, 10], [0, 20]]

@@ -6,7 +6,8 @@ out again from the committed JSON alone. The words:
 - *difference*: the method's final metric minus the baseline's, at equal training FLOPs, per seed.
 - *saving*: 1 - FLOPs(method reaches the baseline's final metric for good) / FLOPs(baseline), per seed. 0.35
   means that 35 % of the baseline's compute was not needed. It is not a *speed-up*: see `speed_up`.
-- *saving with source*: the same, with what the reused model cost to make added to the method's FLOPs.
+- *saving with source*: the same, with what the reused model cost to make added to the method's FLOPs; what the baseline
+  reuses too is nobody's saving and is left out.
 
 **A pair that does not end at the baseline's final metric or better has no saving.** All that its curve says is that the
 saving is below about zero, not how far. Counting it as 0 would flatter a method that is worse, and leaving
@@ -193,7 +194,7 @@ def verdict(difference: Interval, saving: Interval | None, diverged: Sequence[bo
 
 
 def effect(
-    method: Sequence[Curve], baseline: Sequence[Curve], reused_flops: Sequence[float], better: Better
+    method: Sequence[Curve], baseline: Sequence[Curve], reused_flops: Sequence[float | None], better: Better
 ) -> dict[str, Any]:
     """The effect of one arm against the baseline.
 
@@ -201,7 +202,8 @@ def effect(
         method: the arm's curve for each seed; each starts before the first step and ends with the final
             metric.
         baseline: the baseline's curve for each seed, in the same order of seeds.
-        reused_flops: what the models that the arm started from cost to make, for each seed.
+        reused_flops: what the models that the arm started from cost to make, beyond what those of the baseline cost,
+            for each seed; `None`: not known.
         better: which way the metric improves.
 
     Returns:
@@ -221,7 +223,7 @@ def effect(
         needed = None if target is None or total <= 0 else flops_to_reach(own, target, better)
         reached.append(needed is not None)
         savings.append(None if needed is None else 1 - needed / total)
-        with_source.append(None if needed is None else 1 - (needed + source) / total)
+        with_source.append(None if needed is None or source is None else 1 - (needed + source) / total)
     difference, saving = interval(differences), _at_most_one(interval(savings))
     trained = any(curve[-1]["flops"] > 0 for curve in (*method, *baseline))
     return {
@@ -250,9 +252,16 @@ def effects(results: Mapping[str, Any]) -> dict[str, Any]:
     for name, arm in arms.items():
         if name == baseline or name in results.get("references", ()) or any(arm.get("stopped") or []):
             continue
-        reused = arm.get("reused_flops") or [0.0] * len(reference)
+        reused = [
+            None if own is None or other is None else own - other
+            for own, other in zip(_reused(arm, reference), _reused(arms[baseline], reference), strict=True)
+        ]
         found[name] = effect(curves(arm), reference, reused, results["better"])
     return found
+
+
+def _reused(arm: Mapping[str, Any], reference: Sequence[Any]) -> Sequence[float | None]:
+    return arm.get("reused_flops") or [0.0] * len(reference)
 
 
 def curves(arm: Mapping[str, Any]) -> list[list[Point]]:

@@ -1,16 +1,20 @@
 """Pictures and sounds of rows: what a row's `image` or `audio` refers to, opened.
 
 A row holds no pixels and no samples, only where they are: the path of a file, or a place inside a larger file
-(`path#offset+size`), which may lie in warmstart's cache (`cache://...`), so that a cache can move. Opening is the
-objective's business, which knows the size and the rate that it wants; preparing opens everything once, so that a broken
-file is found before training starts.
+(`path#offset+size`), which may lie in the cache (`cache://...`), so that a cache can move. In a user's own files
+a path counts from the folder of the file that names it; what stands in a row itself, as `datasets` and Parquet keep
+pictures and sounds (`{bytes, path}`), goes into the cache under its hash. Opening is the objective's business, which
+knows the size and the rate that it wants; preparing opens everything once, so that a broken file is found before
+training starts.
 
 Pictures are Pillow's (transparency becomes white), sounds are soundfile's: extras `[vision]` and `[audio]`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +28,8 @@ from warmstart.errors import DataError, UserError
 PLACE = re.compile(r"^(?P<path>.*)#(?P<offset>\d+)\+(?P<size>\d+)$")
 IN_CACHE = "cache://"
 MEDIA_COLUMNS = ("image", "audio")
+KEPT = "media"
+"""The folder of the cache for what stood in rows."""
 LARGEST_IMAGE = 20_000_000
 """Pixels; larger ones are refused before they are decoded: some files of a few kB unfold to gigabytes."""
 
@@ -37,6 +43,8 @@ def read_media(reference: str) -> bytes:
     found = PLACE.match(reference)
     path, offset, size = (found["path"], int(found["offset"]), int(found["size"])) if found else (reference, 0, -1)
     file = cache_folder() / path.removeprefix(IN_CACHE) if path.startswith(IN_CACHE) else Path(path)
+    if path.startswith(IN_CACHE) and ".." in file.parts:
+        raise DataError(f"'{reference}' lies outside the cache")
     try:
         with file.open("rb") as stream:
             stream.seek(offset)
@@ -46,6 +54,47 @@ def read_media(reference: str) -> bytes:
     if not content or (size >= 0 and len(content) < size):
         raise DataError(f"'{reference}' is {'empty' if not content else 'cut short'}")
     return content
+
+
+def with_references(row: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """A row of a user's own whose `image` and `audio` are references.
+
+    Args:
+        folder: what relative paths count from.
+        where: the row, for errors.
+
+    Raises:
+        DataError: such a column holds neither a path nor `{bytes, path}`.
+    """
+    found = {name: reference(row[name], folder, f"{where}, {name}") for name in MEDIA_COLUMNS if name in row}
+    return row | found
+
+
+def reference(value: Any, folder: Path, where: str) -> str | None:
+    """What a row's value for a picture or a sound refers to; the bytes that it holds are put into the cache first."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, dict) and isinstance(content := value.get("bytes"), bytes):
+        return keep_media(content)
+    if isinstance(value, dict):
+        value = value.get("path")
+    if not isinstance(value, str):
+        raise DataError(f"{where}: neither a path nor bytes, but {type(value).__name__}")
+    if value.startswith(IN_CACHE):
+        return value
+    return str((folder / Path(value).expanduser()).absolute())
+
+
+def keep_media(content: bytes) -> str:
+    """Puts bytes into the cache and returns what refers to them; the same bytes are kept once."""
+    name = hashlib.sha256(content).hexdigest()
+    path = cache_folder() / KEPT / name[:2] / name
+    if not (path.is_file() and path.stat().st_size == len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{name}.{os.getpid()}")
+        draft.write_bytes(content)
+        draft.replace(path)
+    return IN_CACHE + path.relative_to(cache_folder()).as_posix()
 
 
 def open_image(reference: str, size: int | None = None) -> np.ndarray:

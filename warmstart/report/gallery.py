@@ -94,8 +94,7 @@ class Entry:
             return ""
         effect = self.results.effects[self.own_arm]
         own, baseline = (self.results.arms[name].reused_flops for name in (self.own_arm, self.results.baseline))
-        # Where the baseline goes on with the same source, its cost is not the price of the method. (Null: not known.)
-        reused = any(own) and not any(baseline)
+        reused = any(own) and own != baseline
         source = f" · with what the source cost: {table.saving(effect.saving_with_source)}" if reused else ""
         return table.effect_words(effect, self.results) + source
 

@@ -21,6 +21,7 @@ from typing import IO, Any, Literal
 from pydantic import Field
 
 from warmstart.data.cache import digest, file_digest
+from warmstart.data.media import with_references
 from warmstart.data.sources import OnBadRow, Row, Source, checked, raise_error, text_of
 from warmstart.errors import DataError, nearest
 
@@ -97,9 +98,10 @@ class Files(Source):
             else:
                 yield from self._plain(path, file, on_bad_row)
 
-    def _row(self, found: Any, where: str) -> Row:
+    def _row(self, found: Any, path: Path, where: str) -> Row:
         """The text and the further columns; a row of JSON may lack the latter (a table's header may not)."""
-        return {"text": text_of(found, self.column, where), **{name: found.get(name) for name in self.columns}}
+        row = {"text": text_of(found, self.column, where), **{name: found.get(name) for name in self.columns}}
+        return with_references(row, path.parent, where)
 
     def _check_columns(self, names: list[str], where: str) -> None:
         for wanted in (self.column, *self.columns):
@@ -114,7 +116,7 @@ class Files(Source):
                 continue
             where = f"{path}, line {number}"
             try:
-                yield number, self._row(_object(line, where), where)
+                yield number, self._row(_object(line, where), path, where)
             except DataError as error:
                 on_bad_row(error)
 
@@ -135,7 +137,7 @@ class Files(Source):
                     continue
                 if len(values) != len(header):
                     raise DataError(f"{where}: {len(values)} values for {len(header)} columns")
-                yield number, self._row(dict(zip(header, values, strict=True)), where)
+                yield number, self._row(dict(zip(header, values, strict=True)), path, where)
             except StopIteration:
                 return
             except csv.Error as error:
@@ -156,7 +158,7 @@ class Files(Source):
                     for row in batch.to_pylist():
                         number += 1
                         try:
-                            yield number, self._row(row, f"{path}, row {number}")
+                            yield number, self._row(row, path, f"{path}, row {number}")
                         except DataError as error:
                             on_bad_row(error)
         except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from warmstart.data.cache import digest, file_digest
+from warmstart.data.media import with_references
 from warmstart.data.sources import OnBadRow, Row, Source, raise_error, text_of
 from warmstart.errors import DataError, nearest
 
@@ -42,13 +43,15 @@ class HuggingFace(Source):
                         f"columns: {', '.join(names[:8])}"
                     )
             data = data.select_columns(wanted)
-        for number, row in enumerate(self._iterate(data)):
+        beside = self._folder() or Path()
+        for number, row in enumerate(self._iterate(_undecoded(data))):
+            where = f"hugging-face '{self.path}', {self.split}, row {number}"
             try:
-                text = text_of(row, self.column, f"hugging-face '{self.path}', {self.split}, row {number}")
+                text = text_of(row, self.column, where)
+                further = with_references({name: row.get(name) for name in self.columns}, beside, where)
             except DataError as error:
                 on_bad_row(error)
                 continue
-            further = {name: row.get(name) for name in self.columns}
             yield {"source": self.label or self.type, "id": f"{self.split}:{number}", **further, "text": text}
 
     def fingerprint(self) -> str:
@@ -118,6 +121,16 @@ class HuggingFace(Source):
             raise
         except Exception as error:
             raise DataError(f"hugging-face '{self.path}' cannot be read: {_first_line(error)}") from error
+
+
+def _undecoded(data: Any) -> Any:
+    """The data set with its pictures and sounds as they are stored: bytes or a path."""
+    import datasets
+
+    for name, feature in (data.features or {}).items():
+        if isinstance(feature, datasets.Image | datasets.Audio):
+            data = data.cast_column(name, type(feature)(decode=False))
+    return data
 
 
 def _files(folder: Path) -> list[Path]:
