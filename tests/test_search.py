@@ -41,6 +41,9 @@ QUESTIONS = {
     "elastic weight consolidation": "cl-code",
     "continual learning of code": "cl-code",
     "ELECTRA": "structural-ssl",
+    "pre-train a speech encoder": "w2v-bert",
+    "wav2vec 2.0": "w2v-bert",
+    "speech recognition without labels": "w2v-bert",
     # by name, with typing errors, by number
     "skilit": "skillit",
     "skillit-domain": "skillit-domains",
