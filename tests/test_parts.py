@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corpora import TINY_BERT, TINY_GPT2, save_tiny_model, tiny_recipe, write_corpus
+from image_text import pairs_recipe
 from pydantic import TypeAdapter, ValidationError
 from tiny_speech_models import TINY_SPEECH
 
@@ -32,8 +33,12 @@ MODEL = Path(tempfile.gettempdir()) / f"warmstart-test-parts-{os.getpid()}"  # a
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("surgery", "grow"): {"to": {"n_embd": 64}},
     ("objectives", "clustered-token-detection"): {"clusters": 8},
+    ("objectives", "protoclip"): {"prototypes": 3, "episode": 8, "hidden": 8, "outputs": 4, "teacher": "tf-idf"},
+    ("evaluate", "zero-shot"): {"task": "x", "source": "shapes"},
+    ("evaluate", "image-probe"): {"task": "x", "source": "shapes"},
     ("evaluate", "api-calls"): {"modules": {"validation": ["os"]}},
     ("evaluate", "stream"): {"sets": ["a", "b"]},
+    ("surgery", "truncate-encoder"): {"layers": 1},
     ("penalties", "distil"): {"teacher": str(MODEL), "until": 3},
     ("trainable", "sub-models"): {"layers": 1},
     ("curate", "cluster"): {"clusters": 2},
@@ -242,22 +247,32 @@ def test_a_row_step_does_the_same_with_rows_alone_as_with_all_together(room, nam
 
 def small_run(room: str, name: str, folder: Path) -> dict[str, Any]:
     """A recipe of two stages, the second on other rows, whose training the part accompanies."""
-    part = make(room, name).model_dump(mode="json", by_alias=True)
+    made = make(room, name)
+    part = made.model_dump(mode="json", by_alias=True)
+    if getattr(made, "head", None) == "image-text":
+        raw = pairs_recipe()
+        raw["stages"][0]["objective"] = part
+        second = {k: v for k, v in pairs_recipe(seed=1)["stages"][0].items() if k not in ("init", "tokenizer")}
+        raw["stages"].append(second | {"name": "second", "objective": part})
+        return raw
     raw = tiny_recipe(write_corpus(folder / "a.jsonl"), steps=6, save_every=2)
     first = raw["stages"][0]
     field = {"objectives": "objective", "trainable": "trainable", "gradients": "gradients"}.get(room, "penalties")
     if room == "objectives":
         first["objective"] = part
         first["init"] = TINY_GPT2 if part["type"] == "causal" else TINY_BERT
-        if parts(room)[name].head in ("speech", "ctc"):
-            spoken = {"type": "tones", "size": 20}
+        if parts(room)[name].head in ("speech", "ctc"):  # type: ignore[attr-defined]
             first |= {"init": TINY_SPEECH, "tokenizer": {"characters": 16}}
-            first["data"] |= {"source": spoken, "packing": "rows"}
-            keep = {k: v for k, v in first.items() if k not in ("init", "tokenizer")}
-            other = json.loads(json.dumps(keep)) | {"name": "second"}
+            first["data"] |= {"source": {"type": "tones", "size": 20}, "packing": "rows"}
+            other = {k: v for k, v in json.loads(json.dumps(first)).items() if k not in ("init", "tokenizer")}
             other["data"]["source"]["seed"] = 1
-            raw["stages"].append(other)
+            raw["stages"].append(other | {"name": "second"})
             return raw
+        if "rows" in parts(room)[name].packings:  # type: ignore[attr-defined]
+            first["objective"] |= {"length": 16}
+            first["data"] |= {"packing": "rows", "rewrite": [{"type": "pair", "template": "Of {id}: {text}"}]}
+        elif parts(room)[name].packings:  # type: ignore[attr-defined]
+            first["data"]["packing"] = parts(room)[name].packings[0]  # type: ignore[attr-defined]
     else:
         first["train"][field] = [part] if room == "penalties" else part
         first["tokenizer"] = {"load": str(MODEL)}

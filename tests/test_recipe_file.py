@@ -744,3 +744,12 @@ def test_the_example_of_the_way_of_a_row_is_fine():
     block = (DOCS / "data.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     data = Data.model_validate(yaml.safe_load(block)["data"])
     assert [source.label or source.name for source in data.sources] == ["kernel-docs", "mine", "theirs"]
+
+
+def test_an_objective_may_ask_for_a_packing(write):
+    text = replaced("    budget: {steps: 5}\n", "    objective: contrastive\n    budget: {steps: 5}\n")
+    with pytest.raises(RecipeError, match=r"stages\.0\.data.*packing: found 'concat', but the objective contrastive"):
+        read_recipe(write(text))
+    assert (
+        read_recipe(write(text.replace("length: 32}", "length: 32, packing: rows}"))).stages[0].data.packing.whole_rows
+    )

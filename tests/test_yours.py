@@ -31,7 +31,7 @@ from warmstart.yours import Given, Yours, command, grown_fields, settings, sourc
 SLUGS = [system.slug for system in systems()]
 TUNED = ("spdf",)  # their second stage fine-tunes on text of the study's own
 HELPERS = {"eft": "small"}  # models that a study makes itself beside the given one
-ENCODERS = ("unpadded-bert", "structural-ssl")
+ENCODERS = ("unpadded-bert", "structural-ssl", "starbucks")
 SCALES = [(system.slug, scale) for system in systems() for scale in read_file(system.file).values["scales"]]
 
 

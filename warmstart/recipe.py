@@ -322,6 +322,11 @@ class Stage(Form):
             allowed = ", ".join(self.objective.layouts)
             found = f"found '{self.train.layout}', but the objective {self.objective.name} takes only: {allowed}"
             raise Misfit([(("train", "layout"), found)])
+        if self.objective.compares_rows and self.train.accumulate > 1:
+            found = (
+                f"found {self.train.accumulate}, but the objective {self.objective.name} compares all rows of a step: 1"
+            )
+            raise Misfit([(("train", "accumulate"), found)])
         if self.evaluate.decode is not None and self.objective.head != "causal":
             found = f"composes causal models, but the objective {self.objective.name} trains another kind"
             raise Misfit([(("evaluate", "decode"), found)])
@@ -338,6 +343,8 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
             problems.append((place, "the first stage needs 'init' (new weights) or 'from' (existing weights)"))
         if stage.data is None:
             problems.append((place, "'data' is missing"))
+        elif (found := wrong_packing(stage.objective, stage.data.packing)) is not None:
+            problems.append(((*place, "data", "packing"), found))
         if stage.budget is None:
             problems.append((place, f"'budget' is missing: one of {units} (or, in a study, compare.flops)"))
         elif stage.budget.unit == "share":
@@ -353,6 +360,14 @@ def incomplete(stages: list[Stage], where: tuple[str | int, ...]) -> list[tuple[
                 ((*where, number, "name"), f"the name '{name}' is already used by stage {names.index(name)}")
             )
     return problems
+
+
+def wrong_packing(objective: Objective, packing: Packing) -> str | None:
+    """Why an objective cannot train on what a packing makes; None where it can."""
+    if objective.packings and packing.name not in objective.packings:
+        allowed = ", ".join(objective.packings)
+        return f"found '{packing.name}', but the objective {objective.name} takes only: {allowed}"
+    return None
 
 
 def cannot_carry_on(stages: list[Stage], number: int) -> list[tuple[tuple[str | int, ...], str]]:

@@ -177,7 +177,7 @@ def _run_stage(
         seed = derive_seed(recipe.seed, "stage", number, "surgery", position)
         promise, why = surgery.preserves(model.config)
         grown = surgery.apply(model, seed=seed)
-        difference = compare(model, grown, data.first_tokens(256), promise=promise)
+        difference = compare(model, grown, data.first_tokens(256, tokenizer), promise=promise)
         reporter.event(
             "note",
             text=f"{surgery.name}: {model.num_parameters():,} -> {grown.num_parameters():,} weights, "
@@ -271,7 +271,7 @@ def _run_stage(
     counted = ("parameters", "steps", "tokens", "real_tokens", "flops", "weights")
     shown = {k: facts[k] for k in counted} | settled.shown() | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
-    save_model(model, tokenizer, folder / "model", card)
+    save_model(model, tokenizer, folder / "model", card, stage.objective.files(model))
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
 
 

@@ -14,7 +14,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from corpora import tiny_recipe, write_corpus
+from image_text import pairs_recipe
 from safetensors.torch import load_file
+
+PROTOCLIP = {"type": "protoclip", "prototypes": 3, "episode": 8, "hidden": 8, "outputs": 4, "closing": 0}
 
 
 def run_with(processes: int, recipe: Path, out: Path) -> None:
@@ -61,3 +64,20 @@ def test_an_objectives_own_modules_are_trained_by_all_processes(tmp_path: Path, 
         one, two = (load_file(tmp_path / str(n) / "stages/00-first" / file) for n in (1, 2))
         for name in one:
             torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [{"type": "clip"}, {"type": "siglip"}, PROTOCLIP])
+def test_the_pairs_of_all_processes_are_compared(tmp_path: Path, objective: dict[str, Any]) -> None:
+    """In-batch negatives come from all processes: else the loss and every gradient would differ. ProtoCLIP's heads
+    normalise by the statistics of their own process, so that its weights are only about the same."""
+    raw = pairs_recipe(steps=4, log_every=1)
+    raw["stages"][0]["objective"] = objective
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(raw))
+    for processes in (1, 2):
+        run_with(processes, recipe, tmp_path / str(processes))
+    one, two = (load_file(tmp_path / str(n) / "stages/00-first/model/model.safetensors") for n in (1, 2))
+    tolerance = 0.02 if objective is PROTOCLIP else 2e-5
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=tolerance)

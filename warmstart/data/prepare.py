@@ -73,12 +73,16 @@ class Prepared:
     statistics: dict[str, int]
     bytes_per_token: float
 
-    def first_tokens(self, count: int) -> torch.Tensor:
+    def first_tokens(self, count: int, tokenizer: Any = None) -> torch.Tensor:
         """About `count` training tokens in whole blocks, at least one: int64 `(blocks, length)`.
 
-        Blocks, because a model may take no more than `length` positions.
+        Blocks, because a model may take no more than `length` positions. Where rows stay rows, the tokens of the first
+        texts one after another, `(tokens,)`.
         """
         blocks = next(blocks for blocks in self.train if len(blocks))
+        if isinstance(blocks, Records):
+            some = (blocks[row]["text"] for row in range(min(len(blocks), count)))
+            return torch.tensor(tokenizer(" ".join(some))["input_ids"][:count])
         rows = range(min(len(blocks), max(1, count // blocks.length)))
         return torch.from_numpy(np.stack([blocks[row]["tokens"] for row in rows]))
 
@@ -196,7 +200,7 @@ def _write_rows(
                 if notify and counts["rows_skipped"] <= SHOWN_SKIPS:
                     notify(f"warning: skipped: row {row['id']}: {error}")
                 continue
-            files[side, number].write(row, row.pop("score", None))
+            files[side, number].write(row, row.get("score"))
             counts["documents"] += 1
             counts[f"{side}_documents"] += 1
             counts[f"{side}_bytes"] += len(row["text"].encode())

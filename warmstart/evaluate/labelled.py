@@ -27,18 +27,20 @@ from warmstart.data.steps import Columns, joined, size
 from warmstart.errors import DataError, RecipeError, nearest
 from warmstart.evaluate import Evaluator
 
-FORMAT = 1  # of what is kept in the cache
+FORMAT = 2  # of what is kept in the cache
 ROWS_AT_A_TIME = 256
 SIDES = ("train", "test")
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text with its label; or its words, in the text joined by spaces, with one label each."""
+    """A text with its label; or its words, in the text joined by spaces, with one label each. Where the row has a
+    picture, what refers to it."""
 
     text: str
     labels: list[str]
     words: list[str] | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,14 @@ class Labelled(Evaluator):
 
         def make(draft: Path) -> dict[str, Any]:
             found = heapq.nsmallest(self.rows, self._marked(), key=lambda found: found[:2])
-            text = json.dumps([[side, example.text, example.labels, example.words] for _, _, side, example in found])
+            text = json.dumps([[side, e.text, e.labels, e.words, e.image] for _, _, side, e in found])
             (draft / "rows.json").write_text(text, encoding="utf-8")
             return {"rows": len(found)}
 
         entry(folder, make)
         sides: dict[str, list[Example]] = {side: [] for side in SIDES}
-        for side, text, labels, words in json.loads((folder / "rows.json").read_text(encoding="utf-8")):
-            sides[side].append(Example(text, labels, words))
+        for side, *values in json.loads((folder / "rows.json").read_text(encoding="utf-8")):
+            sides[side].append(Example(*values))
         for side, found in sides.items():
             if not found:
                 raise DataError(
@@ -143,7 +145,7 @@ class Labelled(Evaluator):
         if label is None or (words is None and self.words is not None):
             return None
         if words is None:
-            return Example(columns["text"][row], [str(label)])
+            return Example(columns["text"][row], [str(label)], image=columns.get("image", {row: None})[row])
         if not (isinstance(words, list) and isinstance(label, list) and len(words) == len(label) > 0):
             raise DataError(
                 f"{self._where}: '{self.words}' and '{self.label}' must be lists with one label for each word; "

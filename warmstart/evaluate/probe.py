@@ -62,10 +62,11 @@ class Probe(Labelled):
                 found.append(vectors)
                 numbers.append(self.examples.numbers([some[e].labels[n] for e, n in which]))
             features[side], labels[side] = np.concatenate(found), np.concatenate(numbers)
-        guesses = self._classify(features["train"], labels["train"], features["test"])
+        guesses = self.classify(features["train"], labels["train"], features["test"])
         return float((guesses == labels["test"]).mean())
 
-    def _classify(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    def classify(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """The class that a classifier of the training features gives each test feature, `(tests,)`."""
         from sklearn.linear_model import LogisticRegression
         from sklearn.neighbors import KNeighborsClassifier
         from sklearn.preprocessing import StandardScaler

@@ -11,6 +11,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from warmstart.errors import ModelError, nearest
 from warmstart.models.load import auto_class
+from warmstart.models.packaged import local
 from warmstart.randomness import derive_seed
 
 
@@ -29,28 +30,63 @@ def configuration(like: str, settings: dict[str, Any], tokenizer: Any = None) ->
 
     model = None if like in CONFIG_MAPPING else _configuration_of(like, CONFIG_MAPPING)
     kind = CONFIG_MAPPING[like if model is None else model.model_type]
-    allowed = set(kind().to_dict()) | set(getattr(kind, "attribute_map", {}))
-    for name in settings:
-        if name not in allowed:
-            raise ModelError(
-                f"init.{name}: a {kind.model_type} configuration has no such field{nearest(name, allowed)}"
-            )
+    _check_fields(kind, settings, "init")
     fields = dict(settings)
     if tokenizer is not None:
+        text = fields
+        if "text_config" in kind.sub_configs:  # of a model with a text part, the vocabulary is that part's
+            text = fields["text_config"] = dict(fields.get("text_config") or {})
         if model is None or not _is_own(tokenizer, like):
-            fields.setdefault("vocab_size", len(tokenizer))
+            text.setdefault("vocab_size", len(tokenizer))
         for role in ("bos", "eos", "pad"):
-            fields.setdefault(f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
+            text.setdefault(f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
     try:
         if model is None:
             return AutoConfig.for_model(like, **fields)
-        return type(model).from_dict({**model.to_dict(), **_own_names(model, fields)})
+        known = model.to_dict()
+        for name in kind.sub_configs:
+            if name in fields:
+                fields[name] = {**known[name], **_own_names(getattr(model, name), fields[name])}
+        return type(model).from_dict({**known, **_own_names(model, fields)})
     except Exception as error:  # huggingface_hub's checks raise kinds of their own
         raise ModelError(f"init: transformers refuses this {like} configuration: {one_line(error)}") from error
 
 
+def _check_fields(kind: Any, settings: dict[str, Any], where: str) -> None:
+    """Makes sure that a configuration has these fields, and the configurations inside it those that are theirs.
+
+    Raises:
+        ModelError: it has not.
+    """
+    default = kind()
+    allowed = set(default.to_dict()) | set(getattr(kind, "attribute_map", {}))
+    for name, value in settings.items():
+        if name not in allowed:
+            raise ModelError(
+                f"{where}.{name}: a {kind.model_type} configuration has no such field{nearest(name, allowed)}"
+            )
+        if name not in kind.sub_configs:
+            continue
+        if not isinstance(value, dict):
+            raise ModelError(f"{where}.{name}: expected a mapping of fields, found {value!r}")
+        inner = type(getattr(default, name))
+        if "model_type" in value and value["model_type"] != inner.model_type:
+            inner = _kind_of(value["model_type"], f"{where}.{name}.model_type")
+        _check_fields(inner, value, f"{where}.{name}")
+
+
+def _kind_of(model_type: Any, where: str) -> Any:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if model_type not in CONFIG_MAPPING:
+        near = nearest(str(model_type), CONFIG_MAPPING)
+        raise ModelError(f"{where}: transformers has no model type '{model_type}'{near}")
+    return CONFIG_MAPPING[model_type]
+
+
 def _configuration_of(model: str, model_types: Any) -> PretrainedConfig:
-    """The configuration of a model folder or hub id."""
+    """The configuration of a model folder, a hub id or a packaged model."""
+    model = str(local(model))
     folder = Path(model).expanduser()
     if not folder.is_dir() and "/" not in model:
         raise ModelError(f"init.like: transformers has no model type '{model}'{nearest(model, model_types)}")
@@ -65,7 +101,7 @@ def _configuration_of(model: str, model_types: Any) -> PretrainedConfig:
 def _is_own(tokenizer: Any, model: str) -> bool:
     """Whether a tokenizer was loaded from this model folder or hub id."""
     origin = str(getattr(tokenizer, "name_or_path", "") or "")
-    return bool(origin) and Path(origin).expanduser().resolve() == Path(model).expanduser().resolve()
+    return bool(origin) and Path(origin).expanduser().resolve() == Path(local(model)).expanduser().resolve()
 
 
 def _own_names(config: PretrainedConfig, fields: dict[str, Any]) -> dict[str, Any]:

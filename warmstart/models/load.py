@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -21,6 +23,7 @@ from transformers import (
 )
 
 from warmstart.errors import ModelError, nearest
+from warmstart.models.packaged import local
 from warmstart.randomness import derive_seed
 
 LABELS = {0: "original", 1: "replaced"}
@@ -47,11 +50,53 @@ class Detection:
         return AutoModelForPreTraining if config.model_type == "electra" else AutoModelForTokenClassification
 
 
+class Embedding:
+    """Models without a head, and without the pooler that some have: texts are pooled from the hidden states, and
+    checkpoints of other heads (masked) have no pooler."""
+
+    @staticmethod
+    def from_config(config: PretrainedConfig, **settings: Any) -> PreTrainedModel:
+        return AutoModel.from_config(config, **settings, **Embedding._without_pooler(config))
+
+    @staticmethod
+    def from_pretrained(name: str, **settings: Any) -> Any:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return AutoModel.from_pretrained(name, **settings, **Embedding._without_pooler(config))
+
+    @staticmethod
+    def _without_pooler(config: PretrainedConfig) -> dict[str, Any]:
+        kind: Any = AutoModel._model_mapping.get(type(config), None)
+        takes = kind is not None and "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+        return {"add_pooling_layer": False} if takes else {}
+
+
+class ImageText:
+    """Models with an image tower and a text tower in one space: CLIP, SigLIP, or any two encoders."""
+
+    @staticmethod
+    def from_config(config: PretrainedConfig, **settings: Any) -> PreTrainedModel:
+        _check_image_text(config)
+        return AutoModel.from_config(config, **settings)
+
+    @staticmethod
+    def from_pretrained(name: str, **settings: Any) -> Any:
+        _check_image_text(AutoConfig.from_pretrained(name, trust_remote_code=False))
+        return AutoModel.from_pretrained(name, **settings)
+
+
+def _check_image_text(config: PretrainedConfig) -> None:
+    made = MODEL_MAPPING.get(type(config), None)
+    if not (hasattr(made, "get_image_features") and hasattr(made, "get_text_features")):
+        raise ValueError(f"Unrecognized configuration class: {config.model_type} has no two towers for images and text")
+
+
 HEADS: dict[str, Any] = {
     "causal": AutoModelForCausalLM,
     "masked": AutoModelForMaskedLM,
     "detection": Detection,
+    "embedding": Embedding,
     "image-classification": AutoModelForImageClassification,
+    "image-text": ImageText,
     "speech": AutoModel,
     "ctc": AutoModelForCTC,
     "none": AutoModel,
@@ -72,7 +117,7 @@ def auto_class(head: str) -> Any:
 def load_model(
     name: str | Path, head: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, vocabulary: int | None = None
 ) -> PreTrainedModel:
-    """The model of a folder or hub id, on the CPU.
+    """The model of a folder, a hub id or a packaged model (`packaged:NAME`), on the CPU.
 
     Args:
         seed: draws the head of a task that the model was not trained for yet; the global random state is left alone.
@@ -80,17 +125,19 @@ def load_model(
 
     Raises:
         ModelError: the folder or id does not exist, has no safetensors weights, or has weights of another head.
+        DataError: a packaged model cannot be fetched.
     """
+    said, name = name, local(name)
     folder = Path(name)
     looks_local = str(name).startswith((".", "/", "~")) or folder.exists()
     if looks_local:
         folder = folder.expanduser()
         if not folder.is_dir():
-            raise ModelError(f"there is no model folder '{name}'")
+            raise ModelError(f"there is no model folder '{said}'")
         if not (folder / "config.json").is_file():
-            raise ModelError(f"'{name}' is not a model folder: it has no config.json")
+            raise ModelError(f"'{said}' is not a model folder: it has no config.json")
         if not any(folder.glob("*.safetensors")):
-            raise ModelError(f"'{name}' has no *.safetensors weights (other formats are not loaded: they may run code)")
+            raise ModelError(f"'{said}' has no *.safetensors weights (other formats are not loaded: they may run code)")
         name = folder
     settings: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
     try:
@@ -103,10 +150,10 @@ def load_model(
             model, report = auto_class(head).from_pretrained(str(name), output_loading_info=True, **settings)
     except Exception as error:  # every library below raises its own kind
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the model '{name}' cannot be loaded: {text[:300]}") from error
+        raise ModelError(f"the model '{said}' cannot be loaded: {text[:300]}") from error
     missing = sorted(set(report["missing_keys"]) - set(NEW_WEIGHTS.get(head, ())))
     if missing:
         raise ModelError(
-            f"the model '{name}' lacks {len(missing)} weights that a model with a {head} head needs, e.g. {missing[0]}"
+            f"the model '{said}' lacks {len(missing)} weights that a model with a {head} head needs, e.g. {missing[0]}"
         )
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,17 @@ from transformers import PreTrainedModel
 from warmstart.disk import whole_folder
 
 
-def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path, card: str | None = None) -> None:
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    folder: Path,
+    card: str | None = None,
+    files: Mapping[str, str] | None = None,
+) -> None:
     """Writes config, safetensors, tokenizer and model card; replaces what was in `folder` in one rename.
+
+    Args:
+        files: further text files, by their path in the folder.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; what was there before is untouched.
@@ -25,6 +35,9 @@ def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path, card: str |
             tokenizer.save_pretrained(draft)
         if card is not None:
             (draft / "README.md").write_text(card, encoding="utf-8")
+        for name, text in (files or {}).items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            (draft / name).write_text(text, encoding="utf-8")
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -21,6 +21,7 @@ from warmstart.data.curated import FORMAT
 from warmstart.data.documents import documents, training_key
 from warmstart.data.engine import Engine
 from warmstart.errors import ModelError
+from warmstart.models.packaged import local
 
 if TYPE_CHECKING:
     from warmstart.recipe import Data, Tokenizer
@@ -37,7 +38,7 @@ MASKED = {
 SPELLED = {"pad_token": "<pad>", "unk_token": "<unk>"}
 UNSPOKEN = r"[^\p{L}\p{M}\p{Nd}']+"
 """What a transcript has between words and signs that are spoken: it becomes a space."""
-ENCODERS = ("masked", "detection")
+ENCODERS = ("masked", "detection", "embedding")
 """The heads of models that read both sides: their tokenizers are alike, so that their models can be compared."""
 
 
@@ -130,11 +131,12 @@ def train_characters(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast
 
 
 def load_tokenizer(name: str | Path) -> Any:
-    """The fast tokenizer of a folder or hub id.
+    """The fast tokenizer of a folder, a hub id or a packaged model.
 
     Raises:
         ModelError: there is none, or it has only a slow form.
     """
+    name = local(name)
     folder = Path(name).expanduser()
     if str(name).startswith((".", "/", "~")) or folder.exists():
         if not folder.is_dir():

@@ -6,13 +6,18 @@ optimizer, the schedule or the data order, so that any objective runs in any loo
     batch = objective.collate(rows, tokenizer, generator)
     loss = objective.loss(model, batch)
     loss.total.backward()
+
+An objective that must look at the data while training goes on (to cluster it, say) has `refresh`: before the first step
+and every so many steps the loop draws the rows of the steps until the next time, and hands them to it. So what it finds
+out about a row and the row it is trained on are the same by construction, whatever the mix. What it remembers are
+buffers of its own module (`start`), which are saved and resumed with the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,7 +27,9 @@ from warmstart.part import Part
 
 Row = dict[str, Any]
 Batch = dict[str, torch.Tensor]
-Head = Literal["causal", "masked", "detection", "speech", "ctc", "none"]
+Head = Literal["causal", "masked", "detection", "embedding", "image-text", "speech", "ctc", "none"]
+NUMBER = "number"
+"""The column that rows of an objective with a `refresh` get: their number among all training rows of the stage."""
 
 
 @dataclass
@@ -47,6 +54,31 @@ class Loss:
     right: torch.Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a `refresh` may look at: the training as it stands, and what comes next.
+
+    Attributes:
+        model, extra: the model that trains and the objective's own modules.
+        rows: all training rows of the stage, each source after the other; a row's number is its place here.
+        ahead: the numbers of the rows of all steps until the next refresh, in their order.
+        batch_size: rows of a training step.
+        seed: for this refresh alone.
+        progress: the share of the training's budget that is used, 0 to 1.
+        batch_of: rows to a batch on the device, as a training step makes it; the second argument, any words and
+            numbers, is what its random changes are drawn from.
+    """
+
+    model: nn.Module
+    extra: nn.Module | None
+    rows: Sequence[Row]
+    ahead: Sequence[int]
+    batch_size: int
+    seed: int
+    progress: float
+    batch_of: Callable[[Sequence[Row], tuple[Any, ...]], Batch]
+
+
 class Objective(Part, room="objectives"):
     """The contract of an objective."""
 
@@ -56,6 +88,40 @@ class Objective(Part, room="objectives"):
     """The layouts of `warmstart/train/layout.py` whose batches `loss` takes. For others than `padded` all columns of a
     batch are `(rows, length)` and `documents` or `attention_mask` say what is padding; an `unpadded` batch is
     `(1, tokens)`, without these two, and has `text_lengths`: int64 `(texts,)` on the host."""
+    packings: ClassVar[tuple[str, ...]] = ()
+    """The packings (`data.packing`) whose rows `collate` takes; empty: it does not say."""
+    compares_rows: ClassVar[bool] = False
+    """Whether the loss of a row depends on the others of its batch: then a step cannot be cut into micro-batches."""
+    may_skip_weights: ClassVar[bool] = False
+    """Whether there are steps in which some weights of the model get no gradient."""
+
+    def for_model(self, model: nn.Module) -> Self:
+        """The objective with those settings filled in that were left to the model (a size of pictures, say). The loop
+        asks for it once, before anything else.
+
+        Raises:
+            UserError: the settings do not fit the model.
+        """
+        return self
+
+    def refresh_every(self, batch_size: int) -> int:
+        """Steps from one `refresh` to the next, with so many rows a step; 0: there is none."""
+        return 0
+
+    def refresh(self, outlook: Outlook) -> float:
+        """Looks at the data anew; called without gradients. It changes buffers of `outlook.extra` and nothing else.
+
+        All randomness comes from `outlook.seed`. Every process calls it with the same arguments, and the buffers of
+        the first one are then everybody's.
+
+        Returns:
+            FLOPs of what PyTorch did not compute (a clustering); PyTorch's own are counted by the loop.
+        """
+        return 0.0
+
+    def phase(self, extra: nn.Module | None) -> str:
+        """Where an objective's steps do not all cost the same: the name of the kind that comes next."""
+        return ""
 
     def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> nn.Module | None:
         """Extra modules that train and are saved with the run but are left out of the exported model (or `None`).
@@ -85,3 +151,7 @@ class Objective(Part, room="objectives"):
     def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
         """The loss of a batch under a model. `extra` is what `start` returned."""
         raise NotImplementedError
+
+    def files(self, model: nn.Module) -> dict[str, str]:
+        """Small text files of the exported model's folder beside its own, by path: how others are to use the model."""
+        return {}

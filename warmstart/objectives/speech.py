@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ Lengths = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)
 class SpeechObjective(Objective):
     """The settings that all objectives of speech have."""
 
+    packings: ClassVar[tuple[str, ...]] = ("rows",)
     stack: Annotated[int, Field(ge=1, le=16)] = Field(
         4, description="Frames of 10 ms in a step of the encoder, whose feature_projection_input_dim is 80 times that."
     )

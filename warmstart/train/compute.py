@@ -133,6 +133,18 @@ class FlopMeter:
             self._known[name] = float(counter.get_total_flops())
         return self._known[name]
 
+    def knows(self, key: Key) -> bool:
+        """Whether `measure` needs no more than to look the key up."""
+        return repr(key) in self._known
+
+    def remember(self, key: Key, flops: float) -> None:
+        """What something cost the last time; see `last`."""
+        self._known[repr(("last", key))] = flops
+
+    def last(self, key: Key) -> float:
+        """What was remembered under a key; 0 for nothing."""
+        return self._known.get(repr(("last", key)), 0.0)
+
     def count(self, run: Callable[[], Any]) -> float:
         """FLOPs of `run()`, whatever passes it makes, forward and backward; counted every time."""
         with (

@@ -15,6 +15,7 @@ but rows of one length meet, which makes steps less alike; neither has fixed sha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -56,9 +57,9 @@ def work_of(parts: Iterable[Batch]) -> Work:
     """The work of micro-batches that are laid out."""
     tokens = pairs = 0
     for part in parts:
-        rows, length = part["input_ids"].shape
-        tokens += rows * length
-        pairs += int((part["text_lengths"] ** 2).sum()) if "text_lengths" in part else rows * length**2
+        *rows, length = part["input_ids"].shape  # rows of one text, or of several
+        tokens += math.prod(rows) * length
+        pairs += int((part["text_lengths"] ** 2).sum()) if "text_lengths" in part else math.prod(rows) * length**2
     return Work(tokens, pairs)
 
 

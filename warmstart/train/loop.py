@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed
@@ -27,9 +27,10 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from warmstart.data.mix import Stock
+from warmstart.data.mix.ahead import Ahead
 from warmstart.errors import Interrupted, ModelError, StateError, UserError
 from warmstart.evaluate import Subject
-from warmstart.objectives import Batch, Loss, Row
+from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
 from warmstart.randomness import derive_seed, numpy_generator
 from warmstart.recipe import Stage
 from warmstart.train.chain import Chain, chain_of
@@ -121,10 +122,10 @@ class Training:
         self.model.train()  # transformers hands a loaded model out in evaluation mode: without its dropout
         if self.settings.layout == "unpadded":
             use_varlen(self.model)
-        self.objective = stage.objective
+        self.objective = stage.objective.for_model(self.model)
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
-            rows: Any = torch.utils.data.ConcatDataset(data.train)  # a lazy sequence of blocks
-            self.extra = self.objective.start(self.model, tokenizer, rows)
+            self._rows = cast(Any, torch.utils.data.ConcatDataset(data.train))  # a lazy sequence of blocks
+            self.extra = self.objective.start(self.model, tokenizer, self._rows)
         if self.extra is not None:
             self.extra.to(self.device)
         self.settings.trainable.prepare(self.model, derive_seed(seed, "stage", self.number, "trainable"))
@@ -134,6 +135,10 @@ class Training:
         self.learning_rate = rate
         self.optimizer = self.settings.optimizer.start(self._trained_module(), rate)
         self.mix = stage_mix(stage, data, seed, self.number)
+        episode = self.objective.refresh_every(self.settings.batch_size) * self.settings.batch_size
+        self._ahead = Ahead(self.mix, episode) if episode else None
+        if self._ahead is not None:
+            self.mix = self._ahead
         self.meter = FlopMeter()
         self.counts = Counts(flops=spent)
         self.finish_flops = 0.0
@@ -216,6 +221,8 @@ class Training:
         """One optimizer step; (None, None), and nothing done, where the budget does not reach for it."""
         draw = derive_seed(self.seed, "stage", self.number, "trainable")
         choice = self.settings.trainable.choose(self.running_step, draw, self.model)
+        if not self._refreshed():
+            return None, None
         rows = self.next_rows()
         batch = self.collate(rows)
         moment = self.moment()
@@ -243,8 +250,57 @@ class Training:
 
     def next_rows(self) -> list[Row]:
         """The rows of the whole step, over all processes."""
-        chosen = self.mix.next(self.settings.batch_size, self._share(self.chain.rows_begin, self.chain.rows_end))
-        return [self.data.train[source][row] for source, row in chosen]
+        chosen = self.mix.next(self.settings.batch_size, self._rows_progress())
+        if self._ahead is None:
+            return [self.data.train[source][row] for source, row in chosen]
+        return [self.data.train[source][row] | {NUMBER: self._number(source, row)} for source, row in chosen]
+
+    def _rows_progress(self) -> float:
+        """The share of the stretch of stages with these same data that is used: what a mix goes by."""
+        return self._share(self.chain.rows_begin, self.chain.rows_end)
+
+    def _number(self, source: int, row: int) -> int:
+        """A row's number among all training rows."""
+        return row + (self._rows.cumulative_sizes[source - 1] if source else 0)
+
+    def _refreshed(self) -> bool:
+        """Lets the objective look at the rows of its next episode, where one begins; its FLOPs count at once. False
+        where the budget does not reach for what that cost the last time."""
+        if self._ahead is None or not self._ahead.is_due(self.settings.batch_size):
+            return True
+        if not self._affordable(self.meter.last(("refresh",)), 0):
+            return False
+        purpose = ("stage", self.number, "refresh", self.running_step)
+        chosen = self._ahead.draw(self._rows_progress())
+
+        def batch_of(rows: Sequence[Row], words: tuple[Any, ...]) -> Batch:
+            batch = self.objective.collate(rows, self.tokenizer, numpy_generator(self.seed, *purpose, *words))
+            return to_device(batch, self.device)
+
+        outlook = Outlook(
+            self.model,
+            self.extra,
+            self._rows,
+            [self._number(source, row) for source, row in chosen],
+            self.settings.batch_size,
+            derive_seed(self.seed, *purpose),
+            self.progress(),
+            batch_of,
+        )
+        other = []
+
+        def refresh() -> None:
+            torch.manual_seed(outlook.seed)
+            with torch.no_grad(), autocast(self.device.type, self.precision):
+                other.append(self.objective.refresh(outlook))
+
+        flops = (self.meter.count(refresh) + sum(other)) * self.processes.num_processes
+        if self.processes.num_processes > 1 and self.extra is not None:
+            for buffer in self.extra.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        self.meter.remember(("refresh",), flops)
+        self.counts.flops += flops
+        return True
 
     def collate(self, rows: list[Row]) -> Batch:
         """The batch of the whole step, over all processes, on the CPU: the masks of a row do not depend on how
@@ -323,7 +379,10 @@ class Training:
                 loss = self._objective_loss(self.model, on_device, self.extra, self.companions.need_logits(moment))
                 return self.companions.added_to(loss, on_device, moment).total
 
-        key = (choice, *self.companions.active(moment), *batch_key(part))
+        phase = self.objective.phase(self.extra)
+        key = (choice, *((phase,) if phase else ()), *self.companions.active(moment), *batch_key(part))
+        if self.meter.knows(key):  # what follows copies every buffer
+            return self.meter.measure(key, forward)
         with self.settings.trainable.during(self.model, choice), unchanged_buffers(self._trained_module()):
             return self.meter.measure(key, forward)
 
@@ -587,7 +646,7 @@ class Training:
     def _forward_model(self) -> Any:
         if self.processes.num_processes == 1:
             return self.model
-        unused = self.settings.trainable.name != "all"
+        unused = self.settings.trainable.name != "all" or self.objective.may_skip_weights
         devices = [self.device.index] if self.device.type == "cuda" else None
         return torch.nn.parallel.DistributedDataParallel(self.model, devices, find_unused_parameters=unused)
 

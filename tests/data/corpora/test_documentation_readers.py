@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from warmstart.data.corpora import captions, debian_descriptions, libreoffice_help, rst_docs
+from warmstart.data.corpora import captions, debian_descriptions, libreoffice_help, pictures, rst_docs
 
 
 def write(root: Path, files: dict[str, str | bytes]) -> Path:
@@ -226,3 +226,58 @@ def test_tuxpaint(tmp_path: Path) -> None:
     assert list(captions.read_stamps(tmp_path, "de")) == [
         {"text": "Ein Zebu.", "id": "animals/mammals/zebu", "section": "animals", "folder": "animals/mammals"}
     ]
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_emoji_pictures(tmp_path: Path) -> None:
+    tags = ["geek", "smart", "glasses", "nerd face"]
+    data = [
+        {"label": "nerd face", "hexcode": "1F913", "tags": tags, "emoji": "🤓", "group": 0, "subgroup": 8},
+        {"label": "heart", "hexcode": "2764", "emoji": "x", "group": 0, "subgroup": 8},
+    ]
+    groups = {"groups": {"0": "smileys"}, "subgroups": {"8": "glasses"}}
+    drawn = {f"package/img/{v}/64/1f913.png": v for v in ("google", "twitter", "apple")}
+    files = {
+        "package/en/data.json": json.dumps(data),
+        "package/meta/groups.json": json.dumps(groups),
+        **drawn,
+        "package/img/google/64/1f913-1f3fb.png": "a skin tone",
+        "package/img/google/64/2764-fe0f.png": "heart",
+        "package/img/google/sheets/64.png": "a sheet",
+    }
+    write(tmp_path, files)
+    rows = list(pictures.read_emoji_pictures(tmp_path, "en"))
+    assert [(row["id"], row["image"]) for row in rows] == [
+        ("google/1f913", b"google"),
+        ("google/2764", b"heart"),
+        ("twitter/1f913", b"twitter"),
+    ]
+    face, heart, _ = rows
+    name, *words = face["text"].split(", ")
+    assert (name, face["title"], heart["text"]) == ("nerd face", "nerd face", "heart")
+    assert len(words) == 2
+    assert set(words) < {"geek", "smart", "glasses"}
+    assert (face["vendor"], face["label"], face["section"], face["emoji"]) == ("google", "smileys", "glasses", "🤓")
+    assert rows == list(pictures.read_emoji_pictures(tmp_path, "en"))
+
+
+def test_only_the_vendors_own_pictures_are_taken_out() -> None:
+    for package in pictures.EMOJI.packages:
+        for pattern in package.files:
+            assert "sheet" not in pattern
+            assert pattern.endswith(".json") or pattern == f"package/img/{package.name.split('-')[-1]}/64/*.png"
+
+
+def test_clip_art_and_stamps_with_pictures(tmp_path: Path) -> None:
+    stars = SVG.replace("Dan", "codifiedivining")
+    svg = {"science/full_moon_01.svg": SVG, "shapes/stars/one.svg": stars, "without.svg": SVG}
+    write(tmp_path, {f"{captions.CLIPART}/{name}": content for name, content in svg.items()})
+    for name in ("science/full_moon_01", "shapes/stars/one"):
+        write(tmp_path, {f"{pictures.CLIPART_PNG}/{name}.png": name})
+    (moon,) = pictures.read_clipart_pictures(tmp_path, "en")
+    assert (moon["text"], moon["image"]) == ("full moon, moon, hash", b"science/full_moon_01")
+    write(tmp_path, {f"{captions.STAMPS}/{name}": name for name in ("a/x.txt", "a/x.png", "a/y.txt", "a/z.png")})
+    (stamp,) = pictures.read_stamp_pictures(tmp_path, "en")
+    assert (stamp["id"], stamp["text"], stamp["image"]) == ("a/x", "a/x.txt", b"a/x.png")

@@ -16,6 +16,7 @@ from warmstart.data.corpora import (
     mail,
     metamath,
     novels,
+    pictures,
     prose,
     python_apis,
     recordings,
@@ -61,6 +62,9 @@ CORPORA: dict[str, Corpus] = {
         captions.EMOJI_NAMES,
         captions.OPENCLIPART_CAPTIONS,
         captions.TUXPAINT_CAPTIONS,
+        pictures.EMOJI,
+        pictures.OPENCLIPART,
+        pictures.TUXPAINT_STAMPS,
         recordings.TUXPAINT_SPEECH,
         recordings.ASTERISK_PROMPTS,
     )
