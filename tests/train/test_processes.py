@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from corpora import tiny_recipe, write_corpus
 from image_text import pairs_recipe
 from safetensors.torch import load_file
@@ -64,6 +63,25 @@ def test_an_objectives_own_modules_are_trained_by_all_processes(tmp_path: Path, 
         one, two = (load_file(tmp_path / str(n) / "stages/00-first" / file) for n in (1, 2))
         for name in one:
             torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_texts_of_all_processes_are_compared(tmp_path: Path) -> None:
+    rows = [{"text": f"reader {n} of some text", "positive": f"writer {n} of more"} for n in range(60)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    raw: dict[str, Any] = tiny_recipe(tmp_path / "pairs.jsonl", objective="masked", steps=4)
+    stage = raw["stages"][0]
+    stage["init"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    stage["data"]["source"]["columns"] = ["positive"]
+    stage["data"]["packing"] = "rows"
+    stage["objective"] = {"type": "starbucks-srl", "length": 16}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(raw))
+    for processes in (1, 2):
+        run_with(processes, recipe, tmp_path / str(processes))
+    one, two = (load_file(tmp_path / str(n) / "stages/00-first/model/model.safetensors") for n in (1, 2))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-5)
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from warmstart.models.two_towers import embed, unit, unwrapped
 from warmstart.objectives import Batch, Loss
-from warmstart.objectives.pairs import ImageText, gathered, keep_in_bounds
+from warmstart.objectives.in_batch import gathered
+from warmstart.objectives.pairs import ImageText, keep_in_bounds
 
 
 def clip_loss(image: torch.Tensor, text: torch.Tensor, log_scale: torch.Tensor) -> Loss:

@@ -2,8 +2,7 @@
 
 A row has a query and documents: one that belongs to it (`positive`) and, where there are some, ones that do not
 (`negatives`). Every document of a batch is a candidate for every query (multiple-negatives ranking), so that a batch of
-B rows with one document each teaches B x B comparisons for the price of 2 B texts. Candidates are those of a
-micro-batch: with `train.accumulate`, or several processes, there are fewer of them.
+B rows with one document each teaches B x B comparisons for the price of 2 B texts, those of other processes included.
 
 Sources: M. Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, section 4 (the
 loss); sentence-transformers' MultipleNegativesRankingLoss (cosine times 20); Tevatron (dot products, group size).
@@ -25,6 +24,7 @@ from warmstart.errors import DataError, ModelError, nearest
 from warmstart.models.layers import layer_states, width_of
 from warmstart.objectives import Batch, Head, Loss, Objective, Row
 from warmstart.objectives.blocks import first_position
+from warmstart.objectives.in_batch import gathered
 
 Pooling = Literal["cls", "mean", "last"]
 Normalise = Literal["no", "whole", "cut"]
@@ -97,6 +97,7 @@ class EmbeddingObjective(Objective):
 
     head: ClassVar[Head] = "embedding"
     packings: ClassVar[tuple[str, ...]] = ("rows",)
+    compares_rows: ClassVar[bool] = True
     query: str = Field("text", description="The column with a row's query.")
     positive: str = Field("positive", description="The column with the document that belongs to it.")
     negative: str = Field("negative", description="The column with a list of documents that do not.")
@@ -135,11 +136,12 @@ class EmbeddingObjective(Objective):
         }
 
     def vectors(self, model: nn.Module, batch: Batch, layers: Sequence[int]) -> list[torch.Tensor]:
-        """The pooled states of a batch's texts after each of some layers: float32 `(rows, texts, hidden size)`."""
+        """The pooled states of the step's texts after each of some layers: float32 `(rows, texts, hidden size)`, the
+        rows of all processes."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         flat = mask.flatten(0, 1)
         states = layer_states(model, layers, input_ids=ids.flatten(0, 1), attention_mask=flat)
-        return [pooled(one, flat, self.pooling).unflatten(0, ids.shape[:2]) for one in states]
+        return [gathered(pooled(one, flat, self.pooling).unflatten(0, ids.shape[:2])) for one in states]
 
     def files(self, model: nn.Module) -> dict[str, str]:
         """What sentence-transformers reads to pool and normalise as in training."""

@@ -1,4 +1,4 @@
-"""What ProtoCLIP keeps between two looks at the data: its projection heads, and an episode's rows, labels and prototypes.
+"""What ProtoCLIP keeps between two looks at the data: its projection heads, an episode's rows, labels and prototypes.
 
 All are parameters and buffers of one module, so that they are saved and resumed with a run like weights. Rows are
 found by their numbers, which stand in ascending order beside their labels.

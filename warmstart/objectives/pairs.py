@@ -1,8 +1,8 @@
-"""What the objectives of image-text models share: rows to batches of pairs, and in-batch comparison over processes.
+"""What the objectives of image-text models share: rows to batches of pairs, and a learned scale in its bounds.
 
 A row is a caption (`text`) and a picture (`image`); rows stay rows (`data.packing: rows`). Captions are tokenised when
-they are used, cut or padded to one length, so that every step has the same shape. The pairs of a batch are each other's
-wrong answers, so a step is computed at once: several processes exchange their embeddings, with gradients.
+they are used, cut or padded to one length, so that every step has the same shape. The pairs of a step are each other's
+wrong answers (`in_batch.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-import torch.distributed
 from pydantic import Field
 from torch import nn
 
@@ -45,18 +44,6 @@ def caption_batch(texts: Sequence[str], tokenizer: Any, length: int) -> Batch:
 def encoder_of(tokenizer: Any) -> Encoder:
     """A private copy of the tokenizer's machinery, made once."""
     return Encoder(tokenizer)
-
-
-def gathered(vectors: torch.Tensor) -> torch.Tensor:
-    """The rows of all processes, in their order, with gradients where they have some; the same rows where there is one
-    process. Without gradients, as in an evaluation, every process has all rows already: they stay as they are."""
-    if not torch.is_grad_enabled() or not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return vectors
-    if torch.distributed.get_world_size() == 1:
-        return vectors
-    import torch.distributed.nn.functional as with_gradients
-
-    return torch.cat(with_gradients.all_gather(vectors.contiguous()))
 
 
 @torch.no_grad()

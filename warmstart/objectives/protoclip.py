@@ -37,7 +37,8 @@ from warmstart.objectives import Batch, Loss, Outlook, Row
 from warmstart.objectives.caption_teachers import teacher_vectors
 from warmstart.objectives.clip import clip_loss
 from warmstart.objectives.episode import CLOSING, NOBODY, PHASES, PROTOTYPES, WARM_UP, Episode
-from warmstart.objectives.pairs import ImageText, gathered, keep_in_bounds
+from warmstart.objectives.in_batch import gathered
+from warmstart.objectives.pairs import ImageText, keep_in_bounds
 from warmstart.objectives.prototypes import k_means, prototype_loss, soft_targets, translated_back
 
 

@@ -22,7 +22,8 @@ from torch.nn import functional
 from warmstart.errors import ModelError
 from warmstart.models.two_towers import embed, unit, unwrapped
 from warmstart.objectives import Batch, Loss, Row
-from warmstart.objectives.pairs import ImageText, gathered, keep_in_bounds
+from warmstart.objectives.in_batch import gathered
+from warmstart.objectives.pairs import ImageText, keep_in_bounds
 
 SCALE, BIAS = 10.0, -10.0
 
