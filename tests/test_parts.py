@@ -16,6 +16,7 @@ import pytest
 from corpora import TINY_BERT, TINY_GPT2, save_tiny_model, tiny_recipe, write_corpus
 from image_text import pairs_recipe
 from pydantic import TypeAdapter, ValidationError
+from tiny_speech_models import TINY_SPEECH
 
 from warmstart.data.mix import Stock
 from warmstart.data.steps import joined, size
@@ -62,6 +63,8 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("decode", "product"): {"models": ["large", "stage"]},
     ("evaluate", "probe"): {"task": "x", "source": "python-stdlib"},
     ("evaluate", "fine-tune"): {"task": "x", "source": "python-stdlib"},
+    ("evaluate", "word-error-rate"): {"test": "tones"},
+    ("sources", "espeak"): {"texts": "python-stdlib"},
     ("sources", "union"): {"members": [{"type": "files", "path": "a.txt"}, "python-stdlib"]},
 }
 TWO_SOURCES = {"up-sample", "replay", "rate-matched", "skill-it"}  # with the settings above
@@ -258,6 +261,13 @@ def small_run(room: str, name: str, folder: Path) -> dict[str, Any]:
     if room == "objectives":
         first["objective"] = part
         first["init"] = TINY_GPT2 if part["type"] == "causal" else TINY_BERT
+        if parts(room)[name].head in ("speech", "ctc"):  # type: ignore[attr-defined]
+            first |= {"init": TINY_SPEECH, "tokenizer": {"characters": 16}}
+            first["data"] |= {"source": {"type": "tones", "size": 20}, "packing": "rows"}
+            other = {k: v for k, v in json.loads(json.dumps(first)).items() if k not in ("init", "tokenizer")}
+            other["data"]["source"]["seed"] = 1
+            raw["stages"].append(other | {"name": "second"})
+            return raw
         if "rows" in parts(room)[name].packings:  # type: ignore[attr-defined]
             first["objective"] |= {"length": 16}
             first["data"] |= {"packing": "rows", "rewrite": [{"type": "pair", "template": "Of {id}: {text}"}]}

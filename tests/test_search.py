@@ -47,6 +47,9 @@ QUESTIONS = {
     "train CLIP with prototypes": "protoclip",
     "contrastive image text pre-training": "protoclip",
     "cluster embeddings of images and captions": "protoclip",
+    "pre-train a speech encoder": "w2v-bert",
+    "wav2vec 2.0": "w2v-bert",
+    "speech recognition without labels": "w2v-bert",
     # by name, with typing errors, by number
     "skilit": "skillit",
     "skillit-domain": "skillit-domains",

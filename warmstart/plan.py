@@ -167,9 +167,9 @@ def _new_configuration(stage: Stage) -> PretrainedConfig:
 
     assert stage.init is not None
     settings = dict(stage.init.settings)
-    if stage.tokenizer is not None and stage.tokenizer.train is not None:
+    if stage.tokenizer is not None and stage.tokenizer.size is not None:
         unknown = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-        settings = with_vocabulary(stage.init.like, settings, {"vocab_size": stage.tokenizer.train} | unknown)
+        settings = with_vocabulary(stage.init.like, settings, {"vocab_size": stage.tokenizer.size} | unknown)
     return configuration(stage.init.like, settings)
 
 

@@ -76,16 +76,30 @@ class Init(BaseModel):
 
 
 class Tokenizer(Form):
-    """Train a byte-level BPE tokenizer on the stage's own training documents, or load one."""
+    """Train a byte-level BPE tokenizer, or one of single characters, on the stage's own training documents, or load
+    one."""
 
     train: Annotated[int, Field(ge=260, description="Vocabulary size of a tokenizer to train.")] | None = None
+    characters: Annotated[int, Field(ge=3)] | None = Field(
+        None,
+        description="Vocabulary size of a tokenizer of single characters, for spelling transcripts of speech: small "
+        "letters, digits, apostrophes and spaces, the most frequent ones; two are the blank and the unknown one.",
+    )
     load: ModelName | None = Field(None, description="A folder or hub id with a tokenizer, or a source of the study.")
 
     @model_validator(mode="after")
     def _one(self) -> Tokenizer:
-        if (self.train is None) == (self.load is None):
-            raise ValueError("give exactly one of 'train' (a vocabulary size) and 'load' (a folder or hub id)")
+        if sum(given is not None for given in (self.train, self.characters, self.load)) != 1:
+            raise ValueError(
+                "give exactly one of 'train' (a vocabulary size), 'characters' (likewise) and 'load' (a folder or hub "
+                "id)"
+            )
         return self
+
+    @property
+    def size(self) -> int | None:
+        """The most tokens that a tokenizer to be trained may have; None of one that is loaded."""
+        return self.train or self.characters
 
 
 class Split(Form):
@@ -701,7 +715,7 @@ def with_own_data(stage: Any) -> Any:
 ALTERNATIVES = (
     frozenset({"init", "from"}),
     frozenset({"steps", "tokens", "flops", "seconds", "share"}),
-    frozenset({"train", "load"}),
+    frozenset({"train", "characters", "load"}),
 )
 
 

@@ -357,7 +357,7 @@ def _starting_model(
             origin=None,
             operation=f"random {stage.init.like}",
         )
-    model = load_model(start, head)
+    model = load_model(start, head, seed=recipe.seed, vocabulary=len(tokenizer))
     _check_length(model, stage)
     identity = weights_hash(model)
     lineage.absorb(Lineage.load(Path(start).parent.parent.parent / "lineage.json"))

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from transformers import AutoConfig, AutoTokenizer
 
 from warmstart.errors import DataError, ModelError
-from warmstart.models.tokenizer import check_fits, load_tokenizer, tokenizer_for, train_tokenizer
-from warmstart.recipe import Data, Tokenizer
+from warmstart.models.tokenizer import (
+    check_fits,
+    load_tokenizer,
+    tokenizer_for,
+    train_characters,
+    train_tokenizer,
+)
+from warmstart.recipe import Data, Tokenizer, merge
 
 TEXTS = [f"def f{number}(self):\n    return self.value + {number}  # Ärger 你好\n" for number in range(50)]
 
@@ -120,3 +127,39 @@ def test_fits_the_model() -> None:
     check_fits(tokenizer, AutoConfig.for_model("gpt2", vocab_size=300))
     with pytest.raises(ModelError, match=r"has 300 tokens, but the gpt2 model's embedding has 299 rows"):
         check_fits(tokenizer, AutoConfig.for_model("gpt2", vocab_size=299))
+
+
+# ---- characters ----------------------------------------------------------------------------------------------------
+
+
+def test_characters_of_transcripts() -> None:
+    tokenizer = train_characters(["Hello, World!", "it’s  “well-known”", "él 42"], 64)
+    assert tokenizer.pad_token_id == 0
+    assert set(tokenizer.get_vocab()) == {"<pad>", "<unk>", *"helo wrdit'snké42"}
+    said = tokenizer("  It's -- WELL,\nknown! ")["input_ids"]
+    assert "".join(tokenizer.convert_ids_to_tokens(said)) == "it's well known"
+    assert tokenizer("Zebra")["input_ids"][0] == tokenizer.unk_token_id
+    vocabulary = tokenizer.get_vocab()
+    steps = [vocabulary[sign] if sign != "_" else 0 for sign in "hhe_ll_l_oo  __w"]
+    assert tokenizer.decode(steps) == "hello w"
+
+
+def test_the_most_frequent_characters_are_kept_and_it_is_saved(tmp_path: Path) -> None:
+    tokenizer = train_characters(["aaa bb c", "aab"], 5)
+    assert set(tokenizer.get_vocab()) == {"<pad>", "<unk>", "a", "b", " "}
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again("Abba, c")["input_ids"] == tokenizer("Abba, c")["input_ids"]
+    assert again.decode([2, 2, 0, 2]) == tokenizer.decode([2, 2, 0, 2])
+    with pytest.raises(ModelError, match=r"tokenizer.characters: 2 is too small: 2 tokens are special ones"):
+        train_characters(["a"], 2)
+
+
+def test_one_way_to_a_tokenizer() -> None:
+    assert Tokenizer(characters=30).size == 30
+    assert Tokenizer(train=300).size == 300
+    assert Tokenizer(load="x").size is None
+    for given in ({}, {"train": 300, "characters": 30}, {"characters": 30, "load": "x"}):
+        with pytest.raises(ValidationError, match="exactly one of 'train'"):
+            Tokenizer(**given)
+    assert merge({"train": 300}, {"characters": 30}) == {"characters": 30}

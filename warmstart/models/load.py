@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
@@ -23,6 +24,7 @@ from transformers import (
 
 from warmstart.errors import ModelError, nearest
 from warmstart.models.packaged import local
+from warmstart.randomness import derive_seed
 
 LABELS = {0: "original", 1: "replaced"}
 
@@ -95,8 +97,14 @@ HEADS: dict[str, Any] = {
     "embedding": Embedding,
     "image-classification": AutoModelForImageClassification,
     "image-text": ImageText,
+    "speech": AutoModel,
+    "ctc": AutoModelForCTC,
     "none": AutoModel,
 }
+
+
+NEW_WEIGHTS = {"ctc": ("lm_head.weight", "lm_head.bias")}
+"""Of heads that learn a task: weights that are drawn where a model has none of them, as training begins there."""
 
 
 def auto_class(head: str) -> Any:
@@ -106,8 +114,14 @@ def auto_class(head: str) -> Any:
     return HEADS[head]
 
 
-def load_model(name: str | Path, head: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def load_model(
+    name: str | Path, head: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, vocabulary: int | None = None
+) -> PreTrainedModel:
     """The model of a folder, a hub id or a packaged model (`packaged:NAME`), on the CPU.
+
+    Args:
+        seed: draws the head of a task that the model was not trained for yet; the global random state is left alone.
+        vocabulary: how many tokens such a head tells apart, where the model does not say.
 
     Raises:
         ModelError: the folder or id does not exist, has no safetensors weights, or has weights of another head.
@@ -125,14 +139,19 @@ def load_model(name: str | Path, head: str, *, dtype: torch.dtype = torch.float3
         if not any(folder.glob("*.safetensors")):
             raise ModelError(f"'{said}' has no *.safetensors weights (other formats are not loaded: they may run code)")
         name = folder
+    settings: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
     try:
-        model, report = auto_class(head).from_pretrained(
-            str(name), use_safetensors=True, trust_remote_code=False, dtype=dtype, output_loading_info=True
-        )
+        if head in NEW_WEIGHTS and vocabulary is not None:
+            config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
+            if getattr(config, "vocab_size", 0) is None:
+                settings["vocab_size"] = vocabulary
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "head"))
+            model, report = auto_class(head).from_pretrained(str(name), output_loading_info=True, **settings)
     except Exception as error:  # every library below raises its own kind
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the model '{said}' cannot be loaded: {text[:300]}") from error
-    missing = sorted(report["missing_keys"])
+    missing = sorted(set(report["missing_keys"]) - set(NEW_WEIGHTS.get(head, ())))
     if missing:
         raise ModelError(
             f"the model '{said}' lacks {len(missing)} weights that a model with a {head} head needs, e.g. {missing[0]}"

@@ -7,12 +7,13 @@ back. Its special tokens are those that the objective's model family expects.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Machine
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
 from warmstart.data.cache import cache_folder, digest, entry
@@ -34,6 +35,9 @@ MASKED = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+SPELLED = {"pad_token": "<pad>", "unk_token": "<unk>"}
+UNSPOKEN = r"[^\p{L}\p{M}\p{Nd}']+"
+"""What a transcript has between words and signs that are spoken: it becomes a space."""
 ENCODERS = ("masked", "detection", "embedding")
 """The heads of models that read both sides: their tokenizers are alike, so that their models can be compared."""
 
@@ -82,6 +86,50 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, kind: str) -> PreTrai
     )
 
 
+def train_characters(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of single characters for what is said, whatever the case and the punctuation of the texts.
+
+    Its padding token is the blank of connectionist temporal classification: decoding takes repeated tokens for one and
+    leaves out blanks, so that a model's best token of every step is decoded as it is.
+
+    Args:
+        texts: transcripts, read once.
+        size: at most so many tokens, of which two are the blank and the unknown token; the most frequent characters are
+            kept.
+
+    Raises:
+        ModelError: `size` leaves room for no character.
+    """
+    if size <= len(SPELLED):
+        raise ModelError(f"tokenizer.characters: {size} is too small: {len(SPELLED)} tokens are special ones")
+    normal = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            normalizers.Lowercase(),
+            normalizers.Replace("’", "'"),
+            normalizers.Replace(Regex(UNSPOKEN), " "),
+            normalizers.Strip(),
+        ]
+    )
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normal.normalize_str(text))
+    kept = sorted(sorted(counts), key=lambda sign: -counts[sign])[: size - len(SPELLED)]
+    vocabulary = [*SPELLED.values(), *sorted(kept)]
+    machine = Machine(
+        models.WordLevel({sign: number for number, sign in enumerate(vocabulary)}, unk_token=SPELLED["unk_token"])
+    )
+    machine.normalizer = normal
+    machine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    machine.decoder = decoders.CTC(pad_token=SPELLED["pad_token"], word_delimiter_token=" ", cleanup=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=machine,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        **SPELLED,
+    )
+
+
 def load_tokenizer(name: str | Path) -> Any:
     """The fast tokenizer of a folder, a hub id or a packaged model.
 
@@ -127,13 +175,14 @@ def tokenizer_for(
     """
     if settings.load is not None:
         return load_tokenizer(settings.load)
-    size = settings.train
+    size = settings.size
     assert size is not None
-    kind = "masked" if head in ENCODERS else "causal"
+    kind = "characters" if settings.characters is not None else "masked" if head in ENCODERS else "causal"
     folder = (cache_dir or cache_folder()) / "tokenizers" / digest(FORMAT, training_key(data), size, kind)
 
     def make(draft: Path) -> dict[str, Any]:
-        trained = train_tokenizer(documents(data, engine=engine, cache_dir=cache_dir), size, kind)
+        texts = documents(data, engine=engine, cache_dir=cache_dir)
+        trained = train_characters(texts, size) if kind == "characters" else train_tokenizer(texts, size, kind)
         trained.save_pretrained(draft)
         return {"size": len(trained)}
 

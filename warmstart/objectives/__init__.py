@@ -27,7 +27,7 @@ from warmstart.part import Part
 
 Row = dict[str, Any]
 Batch = dict[str, torch.Tensor]
-Head = Literal["causal", "masked", "detection", "embedding", "image-text", "none"]
+Head = Literal["causal", "masked", "detection", "embedding", "image-text", "speech", "ctc", "none"]
 NUMBER = "number"
 """The column that rows of an objective with a `refresh` get: their number among all training rows of the stage."""
 

@@ -19,6 +19,7 @@ from warmstart.data.corpora import (
     pictures,
     prose,
     python_apis,
+    recordings,
     rst_docs,
     sotu,
     sword,
@@ -64,6 +65,8 @@ CORPORA: dict[str, Corpus] = {
         pictures.EMOJI,
         pictures.OPENCLIPART,
         pictures.TUXPAINT_STAMPS,
+        recordings.TUXPAINT_SPEECH,
+        recordings.ASTERISK_PROMPTS,
     )
 }
 

@@ -79,7 +79,11 @@ def rows(name: str, language: str | None = None, notify: Notify | None = None) -
     """The rows of a corpus, in constant memory; fetched where it is missing. Errors are those of `fetch`."""
     fetch(name, language, notify)
     corpus = find(name)
-    folder = _folder(corpus, checked_language(corpus, language))
+    yield from read_rows(_folder(corpus, checked_language(corpus, language)))
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+    """The rows that `write_rows` wrote into a folder of the cache; pictures and sounds are places in it."""
     media = f"{IN_CACHE}{(folder / MEDIA).relative_to(cache_folder()).as_posix()}"
     with pyarrow.input_stream(str(folder / ROWS), compression="zstd") as stream:
         for line in io.BufferedReader(stream, 2**16):
@@ -131,7 +135,7 @@ def _make(draft: Path, corpus: Corpus, language: str, notify: Notify | None) -> 
             for warning in warnings:
                 notify(f"warning: {warning}")
             notify(f"reading {corpus.name}")
-        count, size, found = _write(draft / ROWS, _read(corpus, language, extracted, notify))
+        count, size, found = write_rows(draft / ROWS, _read(corpus, language, extracted, notify))
     finally:
         shutil.rmtree(extracted, ignore_errors=True)
     if not count:
@@ -186,7 +190,7 @@ def _read(corpus: Corpus, language: str, extracted: Path, notify: Notify | None)
         ) from error
 
 
-def _write(path: Path, found: Iterator[Row]) -> tuple[int, int, str]:
+def write_rows(path: Path, found: Iterator[Row]) -> tuple[int, int, str]:
     """(rows, bytes of text, digest of all rows). Pictures and sounds, which readers give as bytes, go to a file of
     their own; the row keeps their place and their digest."""
     hashed = hashlib.blake2b(digest_size=16)
