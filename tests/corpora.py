@@ -55,7 +55,15 @@ def tiny_recipe(corpus: Path, *, objective: str = "causal", steps: int = 12, **t
                     "split": {"validation": 0.2},
                 },
                 "objective": objective,
-                "train": {"batch_size": 4, "save_every": 3, "log_every": 1, "trackers": [], "device": "cpu"} | train,
+                "train": {
+                    "batch_size": 4,
+                    "save_every": 3,
+                    "log_every": 1,
+                    "trackers": [],
+                    "device": "cpu",
+                    "precision": "fp32",
+                }
+                | train,
                 "budget": {"steps": steps},
                 "evaluate": {
                     "every": 0.5,

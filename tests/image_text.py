@@ -62,7 +62,15 @@ def pairs_recipe(size: int = 60, seed: int = 0, steps: int = 6, **train: Any) ->
                     "split": {"validation": 0.2},
                 },
                 "objective": "clip",
-                "train": {"batch_size": 4, "save_every": 3, "log_every": 1, "trackers": [], "device": "cpu"} | train,
+                "train": {
+                    "batch_size": 4,
+                    "save_every": 3,
+                    "log_every": 1,
+                    "trackers": [],
+                    "device": "cpu",
+                    "precision": "fp32",
+                }
+                | train,
                 "budget": {"steps": steps},
                 "evaluate": {"every": 0.5, "evaluators": [{"type": "held-out", "tokens": 8, "batch_size": 4}]},
             }

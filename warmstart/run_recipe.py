@@ -256,6 +256,7 @@ def _run_stage(
         "final": values,
         "precision": training.precision,
         "device": training.device.type,
+        "processes": processes.num_processes,
         "surgery": changes,
         "trial_flops": settled.flops,
         "data_flops": sum(number for name, number in data.statistics.items() if name.endswith("_flops")),

@@ -21,13 +21,14 @@ PROTOCLIP = {"type": "protoclip", "prototypes": 3, "episode": 8, "hidden": 8, "o
 
 def run_with(processes: int, recipe: Path, out: Path) -> None:
     launch = [sys.executable, "-m"]
-    if processes > 1:
-        launch += ["accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
-        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module"]
+    if processes > 1:  # `accelerate launch --cpu` starts one process, however many are asked for
+        launch += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
     command = [*launch, "warmstart.cli", "run", str(recipe), "--out", str(out)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
     assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads((out / "stages/00-first/stage.json").read_text())
+    assert facts["processes"] == processes
 
 
 @pytest.mark.slow
