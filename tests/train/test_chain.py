@@ -112,9 +112,14 @@ def test_at_the_switch_to_other_data_the_optimizer_and_the_rate_are_those_of_the
     original = Training.next_rows
 
     def next_rows(self: Training) -> Any:  # the first thing that a step does
-        if self.counts.step == 0 and self.before.step:
+        if self.counts.step == 0 and self.spending.before.step:
             optimizer = {name: value.clone() for name, value in self.optimizer.state[self._trained[0]].items()}
-            seen.update(optimizer=optimizer, step=self.running_step, fraction=self.fraction(), progress=self.progress())
+            seen.update(
+                optimizer=optimizer,
+                step=self.spending.step,
+                fraction=self.spending.fraction(),
+                progress=self.spending.progress(),
+            )
         return original(self)
 
     monkeypatch.setattr(Training, "next_rows", next_rows)

@@ -12,54 +12,41 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torch.distributed
-from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from warmstart.data.mix import Stock
 from warmstart.data.mix.ahead import Ahead
-from warmstart.errors import Interrupted, ModelError, StateError, UserError
+from warmstart.errors import Interrupted, StateError, UserError
 from warmstart.evaluate import Subject
 from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
-from warmstart.randomness import derive_seed, numpy_generator
+from warmstart.randomness import derive_seed, numpy_generator, seeded
 from warmstart.recipe import Stage
 from warmstart.train.chain import Chain, chain_of
 from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors, save_state
 from warmstart.train.companions import Companions
 from warmstart.train.compute import FlopMeter, batch_key
+from warmstart.train.interrupts import interrupts
 from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
 from warmstart.train.memory import keep_freed_memory
 from warmstart.train.metrics import MetricsLog
 from warmstart.train.penalties import Ground, Moment
 from warmstart.train.precision import autocast, resolve_device, resolve_precision
+from warmstart.train.processes import Processes
 from warmstart.train.progress import Reporter
+from warmstart.train.spending import Counts, Spending
+from warmstart.train.tensors import load_tensors, unchanged_buffers, untied
 from warmstart.train.varlen_attention import use_varlen
 
 if TYPE_CHECKING:
     from warmstart.data.prepare import Prepared
-
-
-@dataclass
-class Counts:
-    """What a stage has used so far: optimizer steps, tokens computed (with padding), those of them that are real, FLOPs
-    (all processes), those FLOPs of weights held at zero (within `flops` where they count) and seconds of training."""
-
-    step: int = 0
-    tokens: int = 0
-    real_tokens: int = 0
-    flops: float = 0.0
-    zero_flops: float = 0.0
-    seconds: float = 0.0
 
 
 class Training:
@@ -115,9 +102,8 @@ class Training:
         self.accept_changed_data = accept_changed_data
         self.device = resolve_device(self.settings.device)
         self.precision = resolve_precision(self.settings.precision, self.device)
-        self.processes = PartialState(cpu=self.device.type == "cpu")
-        if self.processes.num_processes > 1:
-            self.device = self.processes.device
+        self.processes = Processes(self.device)
+        self.device = self.processes.device
         self.model = model.to(self.device)  # type: ignore[arg-type]  # wrapped in transformers so that its signature is lost
         self.model.train()  # transformers hands a loaded model out in evaluation mode: without its dropout
         if self.settings.layout == "unpadded":
@@ -140,12 +126,11 @@ class Training:
         if self._ahead is not None:
             self.mix = self._ahead
         self.meter = FlopMeter()
-        self.counts = Counts(flops=spent)
+        self.spending = Spending(self.budget, self.chain, spent)
         self.finish_flops = 0.0
         self._zero_flops = self.settings.trainable.zero_flops_per_token(self.model)
-        self.spent_first = 0.0 if self.chain.carries_on else spent  # by the trials of the chain's first stage
-        self.before = Counts()  # what the stages of the chain before this one used
-        self.forward = self._forward_model()
+        unused = self.settings.trainable.name != "all" or self.objective.may_skip_weights
+        self.forward = self.processes.wrapped(self.model, unused=unused)
         self._loss = compiled(self._objective_loss) if self.settings.compile else self._objective_loss
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._peak = [group["lr"] for group in self.optimizer.param_groups]
@@ -157,6 +142,11 @@ class Training:
         self._start: dict[str, torch.Tensor] | None = None
         self._composed: torch.nn.Module | None = None
         self._finished = False
+
+    @property
+    def counts(self) -> Counts:
+        """What the stage has used so far."""
+        return self.spending.counts
 
     # ---- the whole stage -------------------------------------------------------------------------------------------
 
@@ -172,7 +162,7 @@ class Training:
             keep_freed_memory()
         resumed = self._resume()
         self._keep_start(resumed)
-        log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self._is_main else None
+        log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self.processes.is_main else None
         if log:
             log.rewind(self.counts.step if resumed else None)
         self._clock = time.perf_counter() - self.counts.seconds
@@ -187,12 +177,12 @@ class Training:
                 if loss is None:  # the budget does not reach for another step
                     self.mix.load_state_dict(mix_state)
                     break
-                self.counts.seconds = self._agree(time.perf_counter() - self._clock)
+                self.counts.seconds = self.processes.largest(time.perf_counter() - self._clock)
                 if self.counts.step % self.settings.log_every == 0:
                     self._log_step(log, loss, norm)
                 if self._evaluations_due() > before:
                     self.evaluate(log)
-                stop = self._agree(float(interrupted.is_set())) > 0
+                stop = self.processes.largest(float(interrupted.is_set())) > 0
                 if stop or self.counts.step % self.settings.save_every == 0:
                     self.save()
                 if stop:
@@ -220,7 +210,7 @@ class Training:
     def step(self) -> tuple[Loss | None, torch.Tensor | None]:
         """One optimizer step; (None, None), and nothing done, where the budget does not reach for it."""
         draw = derive_seed(self.seed, "stage", self.number, "trainable")
-        choice = self.settings.trainable.choose(self.running_step, draw, self.model)
+        choice = self.settings.trainable.choose(self.spending.step, draw, self.model)
         if not self._refreshed():
             return None, None
         rows = self.next_rows()
@@ -229,10 +219,12 @@ class Training:
         tokens = self.tokens_of(batch)
         zeros = tokens * self._zero_flops
         cost = self.cost(batch, choice, moment) - (0.0 if self.settings.trainable.counts_zeros else zeros)
-        if not self._affordable(cost, tokens):
+        if not self.spending.affords(cost, tokens):
             return None, None
         self._set_learning_rate(cost, tokens)
-        torch.manual_seed(derive_seed(self.seed, "stage", self.number, "step", self.running_step, "model", self._rank))
+        torch.manual_seed(
+            derive_seed(self.seed, "stage", self.number, "step", self.spending.step, "model", self.processes.rank)
+        )
         with self.settings.trainable.during(self.model, choice):
             loss = self.backward(batch, moment)
         self.companions.before_update(moment)
@@ -250,14 +242,10 @@ class Training:
 
     def next_rows(self) -> list[Row]:
         """The rows of the whole step, over all processes."""
-        chosen = self.mix.next(self.settings.batch_size, self._rows_progress())
+        chosen = self.mix.next(self.settings.batch_size, self.spending.rows_progress())
         if self._ahead is None:
             return [self.data.train[source][row] for source, row in chosen]
         return [self.data.train[source][row] | {NUMBER: self._number(source, row)} for source, row in chosen]
-
-    def _rows_progress(self) -> float:
-        """The share of the stretch of stages with these same data that is used: what a mix goes by."""
-        return self._share(self.chain.rows_begin, self.chain.rows_end)
 
     def _number(self, source: int, row: int) -> int:
         """A row's number among all training rows."""
@@ -268,10 +256,10 @@ class Training:
         where the budget does not reach for what that cost the last time."""
         if self._ahead is None or not self._ahead.is_due(self.settings.batch_size):
             return True
-        if not self._affordable(self.meter.last(("refresh",)), 0):
+        if not self.spending.affords(self.meter.last(("refresh",)), 0):
             return False
-        purpose = ("stage", self.number, "refresh", self.running_step)
-        chosen = self._ahead.draw(self._rows_progress())
+        purpose = ("stage", self.number, "refresh", self.spending.step)
+        chosen = self._ahead.draw(self.spending.rows_progress())
 
         def batch_of(rows: Sequence[Row], words: tuple[Any, ...]) -> Batch:
             batch = self.objective.collate(rows, self.tokenizer, numpy_generator(self.seed, *purpose, *words))
@@ -284,7 +272,7 @@ class Training:
             [self._number(source, row) for source, row in chosen],
             self.settings.batch_size,
             derive_seed(self.seed, *purpose),
-            self.progress(),
+            self.spending.progress(),
             batch_of,
         )
         other = []
@@ -294,10 +282,9 @@ class Training:
             with torch.no_grad(), autocast(self.device.type, self.precision):
                 other.append(self.objective.refresh(outlook))
 
-        flops = (self.meter.count(refresh) + sum(other)) * self.processes.num_processes
-        if self.processes.num_processes > 1 and self.extra is not None:
-            for buffer in self.extra.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        flops = (self.meter.count(refresh) + sum(other)) * self.processes.count
+        if self.extra is not None:
+            self.processes.share_buffers(self.extra)
         self.meter.remember(("refresh",), flops)
         self.counts.flops += flops
         return True
@@ -305,7 +292,7 @@ class Training:
     def collate(self, rows: list[Row]) -> Batch:
         """The batch of the whole step, over all processes, on the CPU: the masks of a row do not depend on how
         many processes share the work."""
-        generator = numpy_generator(self.seed, "stage", self.number, "step", self.running_step, "collate")
+        generator = numpy_generator(self.seed, "stage", self.number, "step", self.spending.step, "collate")
         return self.objective.collate(rows, self.tokenizer, generator)
 
     def backward(self, batch: Batch, moment: Moment | None = None) -> Loss:
@@ -318,25 +305,24 @@ class Training:
         for number, part in enumerate(micro):
             weight = _targets(part) / max(total, 1)
             last = number == len(micro) - 1
-            own = dataclasses.replace(moment, piece=self._rank * len(micro) + number, pieces=self._pieces)
-            with self._no_sync() if not last else contextlib.nullcontext():
+            own = dataclasses.replace(moment, piece=self.processes.rank * len(micro) + number, pieces=self._pieces)
+            with self.processes.no_sync(self.forward) if not last else contextlib.nullcontext():
                 with autocast(self.device.type, self.precision):
                     loss = self._loss(self.forward, part, self.extra, self.companions.need_logits(moment))
                     loss = self.companions.added_to(loss, part, own)
-                scale = weight * self.processes.num_processes
+                scale = weight * self.processes.count
                 (loss.total if scale == 1 else loss.total * scale).backward()
             losses.append((weight, loss))
-        self._share_extra_gradients()
-        if len(losses) == 1 and self.processes.num_processes == 1:
+        if self.extra is not None:
+            self.processes.share_gradients(self.extra, of=self.model)
+        if len(losses) == 1 and self.processes.count == 1:
             loss = losses[0][1]
             return Loss(loss.total.detach(), loss.targets, loss.parts, loss.per_row)
         names = ["total", *losses[0][1].parts]
         values = torch.stack([
             torch.stack([loss.total.detach(), *loss.parts.values()]).float() * weight for weight, loss in losses
         ]).sum(dim=0)  # fmt: skip
-        if self.processes.num_processes > 1:
-            torch.distributed.all_reduce(values)
-        means = dict(zip(names, values, strict=True))
+        means = dict(zip(names, self.processes.summed(values), strict=True))
         return Loss(means.pop("total"), torch.tensor(total), means)
 
     def clip(self) -> torch.Tensor | None:
@@ -351,7 +337,7 @@ class Training:
         """FLOPs of a step on this batch: forward and backward, penalties, all micro-batches, all processes."""
         moment = moment or self.moment()
         asides = sum(self._measured_aside(aside) for aside in self.companions.asides(moment))
-        return self._own_cost(batch, choice, moment) + asides * self.processes.num_processes
+        return self._own_cost(batch, choice, moment) + asides * self.processes.count
 
     def _own_cost(self, batch: Batch, choice: str, moment: Moment) -> float:
         """FLOPs of the step's own batch."""
@@ -399,7 +385,7 @@ class Training:
     def _measured_finish(self) -> float:
         """Lets the penalties take stock of the finished stage; the FLOPs of that, over all processes."""
         with unchanged_buffers(self._trained_module()):
-            return self.meter.count(self.companions.finish) * self.processes.num_processes
+            return self.meter.count(self.companions.finish) * self.processes.count
 
     def tokens_of(self, batch: Batch) -> int:
         """Tokens that the model reads in a step, over all processes (padding included where it is computed too)."""
@@ -407,45 +393,9 @@ class Training:
             return 0
         return work_of(self._micro_batches(batch)).tokens
 
-    @property
-    def running_step(self) -> int:
-        """Optimizer steps since the beginning of the chain: what random purposes and schedules go by."""
-        return self.before.step + self.counts.step
-
     def moment(self) -> Moment:
         """Where the training is, as penalties see it."""
-        return Moment(self.running_step, self.progress())
-
-    def fraction(self) -> float:
-        """The share of this stage's budget that is used, 0 to 1."""
-        return self._share(self._used(self.before), self.chain.end)
-
-    def progress(self) -> float:
-        """The share of the whole chain's budget that is used, 0 to 1: what the schedule goes by."""
-        return self._share(0.0, self.chain.total)
-
-    def _share(self, begin: float, end: float) -> float:
-        """How far the training is between two amounts of the budget's unit, counted from the chain's beginning."""
-        used, begin = self._used(self.before) + self._used(self.counts), self._begin(begin)
-        return min(1.0, max(0.0, (used - begin) / (end - begin))) if end > begin else 1.0
-
-    def _begin(self, amount: float) -> float:
-        """Training begins, and the schedule with it, after the trials."""
-        return max(amount, self.spent_first) if self.budget.unit == "flops" else amount
-
-    def _used(self, counts: Counts) -> float:
-        unit = self.budget.unit
-        return getattr(counts, "step" if unit == "steps" else unit)
-
-    def _affordable(self, cost: float, tokens: int) -> bool:
-        used = self._used(self.before) + self._used(self.counts)
-        if self.budget.unit == "seconds":
-            return used < self.chain.end
-        return used + self._step_uses(cost, tokens) <= self.chain.end * (1 + 1e-9)
-
-    def _step_uses(self, cost: float, tokens: int) -> float:
-        """What a step takes of the budget; 0 of one in seconds, which cannot be known."""
-        return {"steps": 1, "tokens": tokens, "flops": cost, "seconds": 0.0}[self.budget.unit]
+        return Moment(self.spending.step, self.spending.progress())
 
     # ---- evaluation and log ----------------------------------------------------------------------------------------
 
@@ -493,7 +443,7 @@ class Training:
     def _evaluations_due(self) -> int:
         """How many evaluations should have happened by now; one is due when a step makes this number larger."""
         every = self.stage.evaluate.every
-        return int(self.fraction() / every + 1e-9) if every < 1 else int(self.counts.step // every)
+        return int(self.spending.fraction() / every + 1e-9) if every < 1 else int(self.counts.step // every)
 
     def _log_step(self, log: MetricsLog | None, loss: Loss, norm: torch.Tensor | None) -> None:
         value = float(loss.total)
@@ -510,11 +460,11 @@ class Training:
             if norm is not None:
                 line["gradient_norm"] = float(norm)
             log.write(line | {"tokens_per_second": speed})
-        self.reporter.event("step", fraction=self.fraction(), loss=value, tokens_per_second=speed)
+        self.reporter.event("step", fraction=self.spending.fraction(), loss=value, tokens_per_second=speed)
 
     def _set_learning_rate(self, cost: float, tokens: int) -> None:
-        share = self._step_uses(cost, tokens) / (self.chain.total - self._begin(0.0))
-        factor = self.settings.schedule.factor(self.running_step, self.progress(), share)
+        share = self.spending.share_of_step(cost, tokens)
+        factor = self.settings.schedule.factor(self.spending.step, self.spending.progress(), share)
         self._learning_rate = factor * self.learning_rate
         for group, peak in zip(self.optimizer.param_groups, self._peak, strict=True):
             group["lr"] = peak * factor
@@ -523,16 +473,14 @@ class Training:
 
     def save(self) -> None:
         """The whole state of the run in this stage, atomically."""
-        if self._is_main:
+        if self.processes.is_main:
             moments, numbers = optimizer_tensors(self.optimizer, self._trained_module())
             tensors = {"model": untied(self.model), "optimizer": moments}
             if self.extra is not None:
                 tensors["extra"] = untied(self.extra)
             tensors["companions"] = self.companions.tensors()
             values = {
-                "counts": asdict(self.counts),
-                "before": asdict(self.before),
-                "spent_first": self.spent_first,
+                **self.spending.state_dict(),
                 "mix": self.mix.state_dict(),
                 "optimizer": numbers,
                 "flops": self.meter.state_dict(),
@@ -546,7 +494,7 @@ class Training:
                 "finish_flops": self.finish_flops,
             }
             save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep)
-        self.processes.wait_for_everyone()
+        self.processes.wait()
 
     def _resume(self) -> bool:
         state = load_state(self.folder / "state")
@@ -559,9 +507,7 @@ class Training:
         load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
         self.mix.load_state_dict(state.values["mix"])
         self.meter.load_state_dict(state.values["flops"])
-        self.counts = Counts(**state.values["counts"])
-        self.before = Counts(**state.values.get("before", {}))
-        self.spent_first = state.values.get("spent_first", 0.0)
+        self.spending.load_state_dict(state.values)
         self._values, self._evaluated_at = state.values["evaluation"], state.values["evaluated_at"]
         self.first_values = state.values.get("first_evaluation", {})
         self._finished = state.values["finished"]
@@ -593,9 +539,7 @@ class Training:
         if self.extra is not None:
             load_tensors(self.extra, state.tensors["extra"])
         self.meter.load_state_dict(state.values["flops"])
-        pairs = zip(asdict(Counts(**state.values["before"])).items(), state.values["counts"].values(), strict=True)
-        self.before = Counts(**{name: earlier + counted for (name, earlier), counted in pairs})
-        self.spent_first = state.values["spent_first"]
+        self.spending.take_over(state.values)
         if self.chain.same_rows:
             self._check_data(state, also=False)
             self.mix.load_state_dict(state.values["mix"])
@@ -623,73 +567,36 @@ class Training:
         if not any(evaluator.needs_start for evaluator in self.stage.evaluate.evaluators):
             return
         file = self.folder / "start.safetensors"
-        if not resumed and self._is_main:
+        if not resumed and self.processes.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = file.with_name(".start.safetensors.tmp")
             save_file({name: t.detach().cpu().contiguous() for name, t in untied(self.model).items()}, draft)
             draft.replace(file)
-        self.processes.wait_for_everyone()
+        self.processes.wait()
         if not file.is_file():
             raise StateError(f"{file} is gone, which an evaluator needs; start again with --fresh")
         self._start = load_file(file)
 
-    # ---- many processes --------------------------------------------------------------------------------------------
-
-    @property
-    def _is_main(self) -> bool:
-        return bool(self.processes.is_main_process)
-
-    @property
-    def _rank(self) -> int:
-        return int(self.processes.process_index)
-
-    def _forward_model(self) -> Any:
-        if self.processes.num_processes == 1:
-            return self.model
-        unused = self.settings.trainable.name != "all" or self.objective.may_skip_weights
-        devices = [self.device.index] if self.device.type == "cuda" else None
-        return torch.nn.parallel.DistributedDataParallel(self.model, devices, find_unused_parameters=unused)
-
-    def _share_extra_gradients(self) -> None:
-        """Gives the objective's own modules the mean of their gradients over all processes, as the wrapped model does
-        for its own; what they share with the model has its mean already."""
-        if self.processes.num_processes == 1 or self.extra is None:
-            return
-        models = {id(parameter) for parameter in self.model.parameters()}
-        for parameter in self.extra.parameters():
-            if id(parameter) not in models and parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
-                parameter.grad /= self.processes.num_processes
+    # ---- micro-batches ---------------------------------------------------------------------------------------------
 
     @property
     def _pieces(self) -> int:
         """Micro-batches of a step, over all processes."""
-        return int(self.settings.accumulate * self.processes.num_processes)
-
-    def _no_sync(self) -> Any:
-        return self.forward.no_sync() if self.processes.num_processes > 1 else contextlib.nullcontext()
-
-    def _agree(self, value: float) -> float:
-        """The largest value over all processes: they must all stop, or go on, at the same step."""
-        if self.processes.num_processes == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
-        return float(tensor)
+        return int(self.settings.accumulate * self.processes.count)
 
     def _micro_batches(self, batch: Batch) -> list[Batch]:
         """The step's batch as micro-batches, over all processes, on the CPU."""
         rows, pieces = len(next(iter(batch.values()))), self._pieces
         if rows % pieces:
             raise UserError(
-                f"train.batch_size: {rows} blocks cannot be shared by {self.processes.num_processes} processes x "
+                f"train.batch_size: {rows} blocks cannot be shared by {self.processes.count} processes x "
                 f"{self.settings.accumulate} micro-batches"
             )
         return micro_batches(batch, self.settings.layout, pieces)
 
     def _own_micro_batches(self, batch: Batch) -> list[Batch]:
         """This process's share of them, on its device."""
-        first = self._rank * self.settings.accumulate
+        first = self.processes.rank * self.settings.accumulate
         own = self._micro_batches(batch)[first : first + self.settings.accumulate]
         return own if self.device.type == "cpu" else [to_device(part, self.device) for part in own]
 
@@ -755,67 +662,5 @@ def real_tokens_of(rows: list[Row], tokens: int) -> int:
     return sum(int((row["documents"] >= 0).sum()) for row in rows)
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """PyTorch's random state at a seed, and afterwards as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextlib.contextmanager
-def unchanged_buffers(module: torch.nn.Module) -> Iterator[None]:
-    """Running statistics and counters (batch normalisation, a sampler's table) are put back at the end."""
-    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
-
-
-def untied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A module's state with every storage once: safetensors refuses shared ones."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in module.state_dict().items():
-        if tensor.data_ptr() not in seen or tensor.numel() == 0:
-            seen.add(tensor.data_ptr())
-            result[name] = tensor
-    return result
-
-
-def load_tensors(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts saved tensors back in place; tied names follow."""
-    state = module.state_dict()
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            if name not in state or state[name].shape != tensor.shape:
-                raise ModelError(f"the saved state does not fit the model: {name} is {tuple(tensor.shape)}")
-            state[name].copy_(tensor)
-
-
 def _targets(batch: Batch) -> int:
     return int((batch["labels"] != -100).sum()) if "labels" in batch else len(next(iter(batch.values())))
-
-
-@contextlib.contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set an event instead of tearing a step apart; a second Ctrl-C stops at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -170,7 +170,7 @@ class Trials:
         def forward() -> None:
             values.update(loop.evaluate())
 
-        self.flops += self._measured(("evaluation",), forward, values) * loop.processes.num_processes
+        self.flops += self._measured(("evaluation",), forward, values) * loop.processes.count
         return values
 
     def _mean_loss_ahead(self, loop: Training, batches: int) -> float:
@@ -187,7 +187,7 @@ class Trials:
                 with torch.no_grad(), autocast(loop.device.type, loop.precision):
                     found.append(loop.objective.loss(loop.model, batch, loop.extra))
 
-            self.flops += self._measured(("ahead", *batch_key(batch)), forward, found) * loop.processes.num_processes
+            self.flops += self._measured(("ahead", *batch_key(batch)), forward, found) * loop.processes.count
             nats += float(found[0].total) * int(found[0].targets)
             targets += int(found[0].targets)
             loop.counts.step += 1  # the next batch has masks of its own

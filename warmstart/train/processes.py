@@ -1,0 +1,84 @@
+"""Several processes that train one model: who they are, and what they must agree on.
+
+They are started by `accelerate launch` or `torchrun`; with one process everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+import torch.distributed
+from accelerate import PartialState
+from torch import nn
+
+
+class Processes:
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        count: how many there are.
+        rank: which one this is.
+        device: where this one computes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._state = PartialState(cpu=device.type == "cpu")
+        self.count, self.rank = int(self._state.num_processes), int(self._state.process_index)
+        self.device = self._state.device if self.count > 1 else device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes files."""
+        return bool(self._state.is_main_process)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self._state.wait_for_everyone()
+
+    def wrapped(self, model: nn.Module, *, unused: bool) -> Any:
+        """The model whose gradients are the mean over all processes.
+
+        Args:
+            unused: there are steps in which some weights get no gradient.
+        """
+        if self.count == 1:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, devices, find_unused_parameters=unused)
+
+    def no_sync(self, wrapped: Any) -> Any:
+        """The context of a backward pass whose gradients are not exchanged yet."""
+        return wrapped.no_sync() if self.count > 1 else contextlib.nullcontext()
+
+    def share_gradients(self, module: nn.Module, of: nn.Module) -> None:
+        """Gives a module beside the wrapped one (`of`) the mean of its gradients over all processes; what they share
+        has its mean already."""
+        if self.count == 1:
+            return
+        shared = {id(parameter) for parameter in of.parameters()}
+        for parameter in module.parameters():
+            if id(parameter) not in shared and parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.count
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """The first process's buffers for everybody."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def summed(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes."""
+        if self.count > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def largest(self, value: float) -> float:
+        """The largest value over all processes: they must all stop, or go on, at the same step."""
+        if self.count == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+        return float(tensor)

@@ -1,0 +1,44 @@
+"""What a module holds: every storage once, put back in place, kept as it was while something is measured."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from warmstart.errors import ModelError
+
+
+def untied(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A module's state with every storage once: safetensors refuses shared ones."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in module.state_dict().items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen.add(tensor.data_ptr())
+            result[name] = tensor
+    return result
+
+
+def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Puts saved tensors back in place; tied names follow."""
+    state = module.state_dict()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise ModelError(f"the saved state does not fit the model: {name} is {tuple(tensor.shape)}")
+            state[name].copy_(tensor)
+
+
+@contextlib.contextmanager
+def unchanged_buffers(module: nn.Module) -> Iterator[None]:
+    """Running statistics and counters (batch normalisation, a sampler's table) are put back at the end."""
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
