@@ -30,7 +30,7 @@ from warmstart.recipe_file import read_recipe
 from warmstart.run_recipe import run
 from warmstart.train.compute import FlopMeter, Work, batch_key
 from warmstart.train.layout import Buckets, micro_batches, texts_of, work_of
-from warmstart.train.loop import Training
+from warmstart.train.loop import Training, real_tokens_of
 from warmstart.train.progress import Reporter
 
 LAYOUTS = ["padded", "bucketed", "unpadded"]
@@ -289,3 +289,11 @@ def test_bad_layouts_get_one_clear_line(tmp_path: Path, changes: dict[str, Any],
     path.write_text(json.dumps(raw))
     with pytest.raises(RecipeError, match=message):
         read_recipe(path)
+
+
+def test_steps_of_sounds_count_as_tokens_and_padding_is_not_real() -> None:
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]).bool()
+    batch = {"input_features": torch.zeros(2, 4, 6), "attention_mask": mask}
+    assert work_of([batch]).tokens == 8
+    assert real_tokens_of([{"text": "a"}, {"text": "b"}], batch, 8) == 4
+    assert real_tokens_of([{"text": "a"}], {"input_ids": torch.zeros(1, 5)}, 5) == 5

@@ -54,10 +54,12 @@ def micro_batches(batch: Batch, layout: Layout, pieces: int) -> list[Batch]:
 
 
 def work_of(parts: Iterable[Batch]) -> Work:
-    """The work of micro-batches that are laid out."""
+    """The work of micro-batches that are laid out; of sounds, steps of features count as tokens."""
     tokens = pairs = 0
     for part in parts:
-        *rows, length = part["input_ids"].shape  # rows of one text, or of several
+        *rows, length = part[
+            "input_ids" if "input_ids" in part else "attention_mask"
+        ].shape  # one text a row, or several
         tokens += math.prod(rows) * length
         pairs += int((part["text_lengths"] ** 2).sum()) if "text_lengths" in part else math.prod(rows) * length**2
     return Work(tokens, pairs)

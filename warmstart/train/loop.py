@@ -235,7 +235,7 @@ class Training:
         self.companions.seen(rows)
         self.counts.step += 1
         self.counts.tokens += tokens
-        self.counts.real_tokens += real_tokens_of(rows, tokens)
+        self.counts.real_tokens += real_tokens_of(rows, batch, tokens)
         self.counts.flops += cost
         self.counts.zero_flops += zeros
         return loss, norm
@@ -388,8 +388,9 @@ class Training:
             return self.meter.count(self.companions.finish) * self.processes.count
 
     def tokens_of(self, batch: Batch) -> int:
-        """Tokens that the model reads in a step, over all processes (padding included where it is computed too)."""
-        if "input_ids" not in batch:
+        """Tokens (of sounds: steps of features) that the model reads in a step, over all processes; padding included
+        where it is computed too."""
+        if "input_ids" not in batch and "attention_mask" not in batch:
             return 0
         return work_of(self._micro_batches(batch)).tokens
 
@@ -655,11 +656,11 @@ def compiled(loss: Callable[..., Loss]) -> Callable[..., Loss]:
     return torch.compile(loss, dynamic=False, options=options)
 
 
-def real_tokens_of(rows: list[Row], tokens: int) -> int:
-    """Those of a step's tokens that are not padding; all, where the rows do not say."""
-    if any("documents" not in row for row in rows):
-        return tokens
-    return sum(int((row["documents"] >= 0).sum()) for row in rows)
+def real_tokens_of(rows: list[Row], batch: Batch, tokens: int) -> int:
+    """Those of a step's tokens that are not padding; all, where neither rows nor batch say."""
+    if all("documents" in row for row in rows):
+        return sum(int((row["documents"] >= 0).sum()) for row in rows)
+    return int(batch["attention_mask"].sum()) if "attention_mask" in batch else tokens
 
 
 def _targets(batch: Batch) -> int:
