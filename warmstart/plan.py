@@ -102,7 +102,8 @@ def _stage(stage: Stage, name: str, number: int, sources: Sources) -> Iterator[s
         yield f"    surgery      {words(surgery)}{_promise(stage, position, sources)}"
     data, train = stage.data, stage.train
     rows = " + ".join(words(source) for source in data.sources)
-    yield f"    data         {rows}; blocks of {data.length} tokens, documents {data.documents}"
+    blocks = f"blocks of {data.length} tokens, documents {data.documents}"
+    yield f"    data         {rows}; {'rows as they are' if data.packing.name == 'rows' else blocks}"
     yield f"    objective    {words(stage.objective)}"
     yield (
         f"    training     {words(train.optimizer)}, learning rate {_rate(train.learning_rate)}, "

@@ -56,6 +56,7 @@ class ImageText(Objective):
     """What objectives on pairs of a picture and a caption are set by."""
 
     head: ClassVar[Head] = "image-text"
+    packings: ClassVar[tuple[str, ...]] = ("rows",)
     compares_rows: ClassVar[bool] = True
     may_skip_weights: ClassVar[bool] = True
     augment: Augment = Field(
