@@ -14,6 +14,7 @@ import torch
 import yaml
 from corpora import tiny_recipe, write_corpus
 from image_text import pairs_recipe
+from pairs import pair_rows
 from safetensors.torch import load_file
 
 PROTOCLIP = {"type": "protoclip", "prototypes": 3, "episode": 8, "hidden": 8, "outputs": 4, "closing": 0}
@@ -29,6 +30,12 @@ def run_with(processes: int, recipe: Path, out: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads((out / "stages/00-first/stage.json").read_text())
     assert facts["processes"] == processes
+
+
+def of_rounding(name: str) -> float:
+    """How much a weight may differ. Attention does not feel the bias of its keys, whose gradient is nothing but
+    rounding; Adam makes steps of ordinary size of it."""
+    return 1e-3 if name.endswith(("key.bias", "k_proj.bias")) else 2e-5
 
 
 @pytest.mark.slow
@@ -68,8 +75,7 @@ def test_an_objectives_own_modules_are_trained_by_all_processes(tmp_path: Path, 
 
 @pytest.mark.slow
 def test_the_texts_of_all_processes_are_compared(tmp_path: Path) -> None:
-    rows = [{"text": f"reader {n} of some text", "positive": f"writer {n} of more"} for n in range(60)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pair_rows(60)))
     raw: dict[str, Any] = tiny_recipe(tmp_path / "pairs.jsonl", objective="masked", steps=4)
     stage = raw["stages"][0]
     stage["init"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -81,8 +87,8 @@ def test_the_texts_of_all_processes_are_compared(tmp_path: Path) -> None:
     for processes in (1, 2):
         run_with(processes, recipe, tmp_path / str(processes))
     one, two = (load_file(tmp_path / str(n) / "stages/00-first/model/model.safetensors") for n in (1, 2))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=2e-5)
+    for name in one:  # scores are divided by 0.05; without the exchange weights differ by 8e-4
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=max(1e-4, of_rounding(name)))
 
 
 @pytest.mark.slow
@@ -97,6 +103,6 @@ def test_the_pairs_of_all_processes_are_compared(tmp_path: Path, objective: dict
     for processes in (1, 2):
         run_with(processes, recipe, tmp_path / str(processes))
     one, two = (load_file(tmp_path / str(n) / "stages/00-first/model/model.safetensors") for n in (1, 2))
-    tolerance = 0.02 if objective is PROTOCLIP else 2e-5
     for name in one:
+        tolerance = 0.02 if objective is PROTOCLIP else of_rounding(name)
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=tolerance)
