@@ -35,7 +35,7 @@ def run_with(processes: int, recipe: Path, out: Path) -> None:
 def of_rounding(name: str) -> float:
     """How much a weight may differ. Attention does not feel the bias of its keys, whose gradient is nothing but
     rounding; Adam makes steps of ordinary size of it."""
-    return 1e-3 if name.endswith(("key.bias", "k_proj.bias")) else 2e-5
+    return 3e-3 if name.endswith(("key.bias", "k_proj.bias")) else 2e-5
 
 
 @pytest.mark.slow
@@ -79,6 +79,7 @@ def test_the_texts_of_all_processes_are_compared(tmp_path: Path) -> None:
     raw: dict[str, Any] = tiny_recipe(tmp_path / "pairs.jsonl", objective="masked", steps=4)
     stage = raw["stages"][0]
     stage["init"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    stage["init"]["initializer_range"] = 0.5  # else all texts are alike, and gradients nothing but rounding
     stage["data"]["source"]["columns"] = ["positive"]
     stage["data"]["packing"] = "rows"
     stage["objective"] = {"type": "starbucks-srl", "length": 16}
@@ -87,8 +88,8 @@ def test_the_texts_of_all_processes_are_compared(tmp_path: Path) -> None:
     for processes in (1, 2):
         run_with(processes, recipe, tmp_path / str(processes))
     one, two = (load_file(tmp_path / str(n) / "stages/00-first/model/model.safetensors") for n in (1, 2))
-    for name in one:  # scores are divided by 0.05; without the exchange weights differ by 8e-4
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=max(1e-4, of_rounding(name)))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=of_rounding(name))
 
 
 @pytest.mark.slow
