@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 
-.PHONY: demo test lint types smoke studies gallery browser bench clean
+.PHONY: demo test lint types smoke studies gallery programs bench clean
 
 demo: $(VENV)/.installed  ## grow a small language model and compare it with training from nothing
 	$(BIN)/warmstart study bert2bert --scale demo --out runs/demo
 
-test: $(VENV)/.installed-test browser  ## everything the tests need, and the tests
+test: $(VENV)/.installed-test programs  ## everything the tests need, and the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
@@ -40,11 +40,13 @@ gallery: $(VENV)/.installed  ## docs/gallery.md and its figures, from the study 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/throughput.py
 
-browser:  ## a headless browser for the report's test; without one (and without apt) that test says so and is left out
-	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
-	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-	  echo "no browser found: the report's browser test will be left out"
+programs:  ## a headless browser for the report's test, a speech synthesiser; without them (and without apt) their tests are left out
+	@wanted=""; \
+	command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || wanted="$$wanted chromium"; \
+	command -v espeak-ng >/dev/null 2>&1 || wanted="$$wanted espeak-ng"; \
+	[ -z "$$wanted" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$wanted >/dev/null; } || \
+	  echo "not found, so that their tests are left out:$$wanted"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("warmstart needs Python >= 3.11; set PYTHON=...") if sys.version_info < (3, 11) else None'
