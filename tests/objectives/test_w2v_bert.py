@@ -368,3 +368,17 @@ def test_example(documented: type[MaskedSpeech]) -> None:
         documented, **{documented.__name__: documented}, torch=torch, np=np, model=speech_model(), rows=spoken_rows(4)
     )
     assert names["loss"].total.isfinite()
+
+
+def test_what_is_predicted_is_the_likeliest_code_and_not_the_drawn_one() -> None:
+    """Training draws codes with noise for the contrastive task; the targets of prediction have none."""
+    objective = W2vBert(codes=16)
+    model, heads = started(objective)
+    model.eval()  # no dropout
+    heads.train()
+    batch, told = collated(objective), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        told.append(objective.loss(model, batch, heads).parts)
+    assert told[0]["contrastive/loss"] != told[1]["contrastive/loss"]
+    assert torch.equal(told[0]["prediction/loss"], told[1]["prediction/loss"])
