@@ -222,6 +222,9 @@ class Training(Form):
     penalties: list[Penalty] = Field(default_factory=list, description="What is added to the loss of every step.")
     gradients: Gradients = Field("plain", validate_default=True)
     save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
+    save_in_background: bool = Field(
+        True, description="Write states while training goes on, from a copy in memory; false: training waits."
+    )
     keep: Annotated[int, Field(ge=2)] = Field(2, description="How many saved states are kept.")
     log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")
     trackers: list[str] = Field(

@@ -120,7 +120,7 @@ def test_hiding_is_that_of_transformers_and_leaves_no_trace() -> None:
     batch = collated(W2vBert())
     given = {name: batch[name] for name in ("input_features", "attention_mask")}
     before = np.random.get_state()[1].copy()
-    with hiding(model, batch["hidden"], model.masked_spec_embed) as kept:
+    with hiding(model, batch["hidden"], lambda: model.masked_spec_embed) as kept:
         states = model(**given, output_hidden_states=True).hidden_states
     assert len(states) == 3  # no layer was dropped
     assert np.array_equal(before, np.random.get_state()[1])  # no SpecAugment of its own

@@ -53,6 +53,7 @@ class Ctc(SpeechObjective):
 
     type: Literal["ctc"] = "ctc"
     head: ClassVar[Head] = "ctc"
+    may_skip_weights: ClassVar[bool] = True  # nothing is hidden here: the vector of hidden places has no gradient
     chance: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="That a step is the start of a hidden span in training; 0 hides nothing."
     )
@@ -100,8 +101,7 @@ class Ctc(SpeechObjective):
         """Mean over all characters of the batch, nats."""
         encoder = self.check_encoder(model)
         hidden = batch.get("hidden") if model.training else None
-        fill: Any = encoder.masked_spec_embed if hidden is not None else None
-        with hiding(encoder, hidden, fill):
+        with hiding(encoder, hidden, lambda: encoder.masked_spec_embed):
             output = model(input_features=batch["input_features"], attention_mask=batch["attention_mask"])
         steps, blank = answered_steps(encoder, batch["attention_mask"]), encoder.config.pad_token_id
         assert blank is not None

@@ -165,7 +165,7 @@ class MaskedSpeech(SpeechObjective):
             raise ModelError(f"objective {self.name}: its loss needs the heads that start(model) returned")
         encoder, hidden = self.check_encoder(model), batch["hidden"]
         beta, gamma = self.weights
-        with hiding(encoder, hidden, self._fill(encoder, hidden)) as kept:
+        with hiding(encoder, hidden, lambda: self._fill(encoder, hidden)) as kept:
             output = model(
                 input_features=batch["input_features"],
                 attention_mask=batch["attention_mask"],

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from warmstart.errors import UserError
+from warmstart.objectives.in_batch import summed
 
 
 class Quantiser(nn.Module):
@@ -56,14 +57,15 @@ class Quantiser(nn.Module):
 
 def diversity_loss(logits: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
     """(V - exp(H)) / V, where H is the entropy of the mean choice over all used steps: 0 where all V codes are chosen
-    equally often, (V - 1) / V where it is always one.
+    equally often, (V - 1) / V where it is always one. Several processes go by the mean over all their steps.
 
     Args:
         logits: `(batch, steps, codes)`.
         used: which steps count, bool `(batch, steps)`.
     """
     weight = used.to(logits.dtype)[..., None]
-    mean = (torch.softmax(logits, dim=-1) * weight).sum(dim=(0, 1)) / weight.sum().clamp(min=1)
+    chosen = summed((torch.softmax(logits, dim=-1) * weight).sum(dim=(0, 1)))
+    mean = chosen / summed(weight.sum()).clamp(min=1)
     return (len(mean) - entropy(mean).exp()) / len(mean)
 
 

@@ -10,7 +10,7 @@ costs, are few.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -120,15 +120,18 @@ class Kept:
 
 
 @contextmanager
-def hiding(encoder: Wav2Vec2BertModel, hidden: torch.Tensor | None, fill: torch.Tensor | None) -> Iterator[Kept]:
-    """While it lasts, the encoder reads `fill` in the place of hidden steps.
+def hiding(
+    encoder: Wav2Vec2BertModel, hidden: torch.Tensor | None, fill: Callable[[], torch.Tensor] | None
+) -> Iterator[Kept]:
+    """While it lasts, the encoder reads what `fill` gives in the place of hidden steps.
 
     The encoder's own SpecAugment, which draws from a generator that no run can restore, and its layer drop, which
     changes what a step costs, are off.
 
     Args:
         hidden: bool `(batch, steps)`; None hides nothing.
-        fill: a vector `(width,)`, or one for each step, `(batch, steps, width)`.
+        fill: asked while the encoder runs, when its weights are whole: a vector `(width,)`, or one for each step,
+            `(batch, steps, width)`.
     """
     kept, config = Kept(), encoder.config
     before = config.apply_spec_augment, config.layerdrop
@@ -137,7 +140,7 @@ def hiding(encoder: Wav2Vec2BertModel, hidden: torch.Tensor | None, fill: torch.
         kept.projected, kept.normed = output
         if hidden is None or fill is None:
             return output
-        return torch.where(hidden[:, :, None], fill.to(kept.projected.dtype), kept.projected), kept.normed
+        return torch.where(hidden[:, :, None], fill().to(kept.projected.dtype), kept.projected), kept.normed
 
     hook = encoder.feature_projection.register_forward_hook(hide)
     config.apply_spec_augment, config.layerdrop = False, 0.0

@@ -30,7 +30,7 @@ from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
 from warmstart.randomness import derive_seed, numpy_generator, seeded
 from warmstart.recipe import Stage
 from warmstart.train.chain import Chain, chain_of
-from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors, save_state
+from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors
 from warmstart.train.companions import Companions
 from warmstart.train.compute import FlopMeter, batch_key
 from warmstart.train.interrupts import interrupts
@@ -41,6 +41,7 @@ from warmstart.train.penalties import Ground, Moment
 from warmstart.train.precision import autocast, resolve_device, resolve_precision
 from warmstart.train.processes import Processes
 from warmstart.train.progress import Reporter
+from warmstart.train.saving import Saving
 from warmstart.train.spending import Counts, Spending
 from warmstart.train.tensors import load_tensors, unchanged_buffers, untied
 from warmstart.train.varlen_attention import use_varlen
@@ -133,6 +134,7 @@ class Training:
         self._ahead = Ahead(self.mix, episode) if episode else None
         if self._ahead is not None:
             self.mix = self._ahead
+        self.saving = Saving(folder / "state", self.settings.keep, background=self.settings.save_in_background)
         self.meter = FlopMeter()
         self.spending = Spending(self.budget, self.chain, spent)
         self.finish_flops = 0.0
@@ -174,7 +176,7 @@ class Training:
         if log:
             log.rewind(self.counts.step if resumed else None)
         self._clock = time.perf_counter() - self.counts.seconds
-        with interrupts() as interrupted:
+        with interrupts() as interrupted, self.saving:
             if not resumed:
                 self._take_over()
                 self.evaluate(log, observe=not self.chain.same_rows)
@@ -185,6 +187,7 @@ class Training:
                 if loss is None:  # the budget does not reach for another step
                     self.mix.load_state_dict(mix_state)
                     break
+                self.saving.raise_what_went_wrong()
                 self.counts.seconds = self.processes.largest(time.perf_counter() - self._clock)
                 if self.counts.step % self.settings.log_every == 0:
                     self._log_step(log, loss, norm)
@@ -194,6 +197,7 @@ class Training:
                 if stop or self.counts.step % self.settings.save_every == 0:
                     self.save()
                 if stop:
+                    self.saving.wait()
                     if log:
                         log.close()
                     raise Interrupted(f"interrupted at step {self.counts.step}; the state is saved")
@@ -209,6 +213,7 @@ class Training:
                 self._finished = True
                 self.finish_flops = self._measured_finish()
                 self.save()
+        self.processes.wait()
         if log:
             log.close()
         return self._values
@@ -322,8 +327,7 @@ class Training:
                 scale = weight * self.processes.count
                 (loss.total if scale == 1 else loss.total * scale).backward()
             losses.append((weight, loss))
-        if self.extra is not None:
-            self.weights.share_gradients(self.extra)
+        self.weights.share_gradients(self.extra)
         if len(losses) == 1 and self.processes.count == 1:
             loss = losses[0][1]
             return Loss(loss.total.detach(), loss.targets, loss.parts, loss.per_row)
@@ -432,6 +436,7 @@ class Training:
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
         self.weights.after_passes()
+        values = self.processes.agreed(values)
         if observe:
             self.mix.observe(values)
         self._values, self._evaluated_at = values, self.counts.step
@@ -507,8 +512,7 @@ class Training:
                 "companions": self.companions.values(),
                 "finish_flops": self.finish_flops,
             }
-            save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep)
-        self.processes.wait()
+            self.saving.save(self.counts.step, tensors, values)
 
     def _resume(self) -> bool:
         state = load_state(self.folder / "state")
@@ -689,8 +693,8 @@ def check_shares(stage: Stage) -> None:
         for part in parts:
             if not part.with_shares:
                 raise UserError(
-                    f"{field}: '{part.name}' works on whole weights, and here every process has only its share of them; "
-                    f"set train.shard: never, or launch without FSDP"
+                    f"{field}: '{part.name}' works on whole weights, and here every process has only its share of "
+                    "them; set train.shard: never, or launch without FSDP"
                 )
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 from accelerate import PartialState
 from torch import nn
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -53,21 +55,26 @@ class Processes:
         """The context of a backward pass whose gradients are not exchanged yet."""
         return wrapped.no_sync() if self.count > 1 else contextlib.nullcontext()
 
-    def share_gradients(self, module: nn.Module, apart_from: Iterable[nn.Parameter]) -> None:
-        """Gives a module's weights the mean of their gradients over all processes, apart from those that have it."""
-        if self.count == 1:
-            return
-        done = {id(parameter) for parameter in apart_from}
-        for parameter in module.parameters():
-            if id(parameter) not in done and parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
-                parameter.grad /= self.count
+    def share_gradients(self, weights: Iterable[nn.Parameter]) -> None:
+        """Gives weights the mean of their gradients over all processes."""
+        for weight in weights if self.count > 1 else ():
+            if weight.grad is not None:
+                torch.distributed.all_reduce(weight.grad)
+                weight.grad /= self.count
 
     def share_buffers(self, module: nn.Module) -> None:
         """The first process's buffers for everybody."""
         if self.count > 1:
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
+
+    def agreed(self, value: T) -> T:
+        """The first process's value for everybody: what they decide by must not differ by how one of them rounds."""
+        if self.count == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, 0)
+        return box[0]
 
     def summed(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all processes."""

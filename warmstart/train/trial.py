@@ -121,7 +121,8 @@ class Trials:
         self.flops += loop.counts.flops
         after = self._evaluated(loop) if evaluate else {}
         mean = self._mean_loss_ahead(loop, ahead) if ahead else math.nan
-        return Trial(dict(self._before or {}) if evaluate else {}, after, losses, mean, self.flops - spent)
+        trial = Trial(dict(self._before or {}) if evaluate else {}, after, losses, mean, self.flops - spent)
+        return loop.processes.agreed(trial)
 
     def steps_of_budget(self) -> int | None:
         """About how many steps the stage's budget is; None for a budget in seconds, which cannot be known."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
+from transformers.utils.output_capturing import _CAN_RECORD_REGISTRY
 
 from warmstart.train.processes import Processes
 from warmstart.train.tensors import load_tensors, untied
@@ -59,10 +62,11 @@ class WholeWeights:
         """The context of a backward pass whose gradients are not exchanged yet."""
         return self._processes.no_sync(self.forward)
 
-    def share_gradients(self, module: nn.Module) -> None:
-        """Gives a module beside the model the mean of its gradients over all processes; what it shares with the model
-        has its mean already."""
-        self._processes.share_gradients(module, apart_from=self.model.parameters())
+    def share_gradients(self, beside: nn.Module | None) -> None:
+        """Gives the module beside the model (None: there is none) the mean of its gradients over all processes; what it
+        shares with the model has its mean already."""
+        own = {id(p) for p in self.model.parameters()}
+        self._processes.share_gradients([p for p in beside.parameters() if id(p) not in own] if beside else [])
 
     def separate(self, optimizer: torch.optim.Optimizer) -> None:
         """Nothing to separate."""
@@ -118,8 +122,11 @@ class SharedWeights(WholeWeights):
         compile: bool = False,
     ) -> None:
         self.model, self._processes = model, processes
-        self._whole = {p for p in kept_whole if any(p is own for own in model.parameters())}
+        beside = set(kept_whole)
+        self._whole = {p for p in model.parameters() if p in beside or p.ndim == 0}  # a number cannot be shared out
         self._structure = without_weights(model)
+        # What is returned is often a view, which PyTorch warns of lest somebody change it in place; nobody here does.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         self._mesh = init_device_mesh(processes.device.type, (processes.count,))
         settings: dict[str, Any] = {"mesh": self._mesh, "ignored_params": self._whole}
         if precision == "bf16":
@@ -129,6 +136,7 @@ class SharedWeights(WholeWeights):
                 layer.compile()
             fully_shard(layer, **settings)
         fully_shard(model, **settings)
+        keep_outputs_known(model)
         model.to(processes.device)  # type: ignore[arg-type]  # what is kept whole
         self.forward = model
 
@@ -141,9 +149,12 @@ class SharedWeights(WholeWeights):
         finally:
             root.set_requires_gradient_sync(True)
 
-    def share_gradients(self, module: nn.Module) -> None:
-        """What the module shares with the model was kept whole, so that its gradients are not exchanged yet."""
-        self._processes.share_gradients(module, apart_from=())
+    def share_gradients(self, beside: nn.Module | None) -> None:
+        """The same; and of the model's weights those that were kept whole, whose gradients nobody has exchanged."""
+        whole = [p for p in self.model.parameters() if p in self._whole]
+        self._processes.share_gradients(
+            [*whole, *(p for p in (beside.parameters() if beside else ()) if p not in self._whole)]
+        )
 
     def separate(self, optimizer: torch.optim.Optimizer) -> None:
         """Whole weights get groups of their own: one kernel does not take both kinds."""
@@ -191,7 +202,8 @@ class SharedWeights(WholeWeights):
         return {name: share_of(tensor, like.get(name)) for name, tensor in tensors.items()}
 
     def whole_model(self) -> PreTrainedModel:
-        """An ordinary copy of the model on this process's device, with the weights as they are; all processes together."""
+        """An ordinary copy of the model on this process's device, with the weights as they are. All processes take
+        part."""
         self.after_passes()
         return with_weights(self._structure, {n: whole_tensor(p) for n, p in self.model.named_parameters()})
 
@@ -206,20 +218,38 @@ class SharedWeights(WholeWeights):
 
 def layers_of(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that are put together one at a time: those that `transformers` says must not be split, none inside
-    another; for a model that says nothing, the members of its module lists."""
+    another; for a model that says nothing, the members of its module lists. What shares a weight with anything outside
+    (embeddings that are tied to the head) belongs to the model as a whole."""
     names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     found = [module for module in model.modules() if type(module).__name__ in names]
     if not found:
         lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
         found = [member for members in lists for member in members]
     inner = {id(below) for module in found for below in module.modules() if below is not module}
-    return [module for module in found if id(module) not in inner and module is not model]
+    uses = Counter(id(weight) for module in model.modules() for weight in module._parameters.values())
+    return [
+        module for module in found if id(module) not in inner and module is not model and _keeps_to_itself(module, uses)
+    ]
+
+
+def _keeps_to_itself(module: nn.Module, uses: Counter[int]) -> bool:
+    """Whether no weight of it has another use in the model (`uses`: how many, by weight)."""
+    own = Counter(id(weight) for below in module.modules() for weight in below._parameters.values())
+    return all(uses[weight] == count for weight, count in own.items() if weight != id(None))
+
+
+def keep_outputs_known(model: PreTrainedModel) -> None:
+    """`transformers` looks up by the name of a model's class which inner outputs it can hand out (hidden states), and
+    sharing out gives it a class of its own: enter that one too."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule) and isinstance(module, PreTrainedModel):
+            _CAN_RECORD_REGISTRY[module] = module._can_record_outputs
 
 
 def without_weights(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of the model whose weights take no memory; buffers are kept, ties too."""
     empty = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
-    return copy.deepcopy(model, empty)  # type: ignore[arg-type]  # what the copy takes for these objects' copies
+    return copy.deepcopy(model, empty)  # what the copy takes for these objects' copies
 
 
 def with_weights(structure: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> PreTrainedModel:
@@ -228,12 +258,12 @@ def with_weights(structure: PreTrainedModel, weights: Mapping[str, torch.Tensor]
     filled: dict[int, Any] = {id(p): nn.Parameter(weights[name].detach(), p.requires_grad) for name, p in named.items()}
     model = copy.deepcopy(structure, filled)
     device = next(iter(weights.values())).device
-    return model.to(device)  # type: ignore[arg-type]
+    return model.to(device)  # type: ignore[arg-type]  # its signature is lost in a wrapper
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """The whole of a tensor that is shared out (all processes take part); any other as it is."""
-    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+    return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def share_of(tensor: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:
