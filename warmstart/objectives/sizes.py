@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from torch import nn
 
 from warmstart.errors import ModelError
+from warmstart.models.layers import depth_of, width_of
+from warmstart.objectives import Objective
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 """(layer, dimensions)."""
@@ -73,6 +76,34 @@ def checked_sizes(
             "add it, or set allow_partial: true"
         )
     return [(layer, dimensions) for layer, dimensions in sizes]
+
+
+class OfSizes(Objective):
+    """The fields of an objective that trains several sizes of a model."""
+
+    sizes: list[Size] | None = Field(
+        None, description="Pairs of a layer and dimensions, small to large; default: six, dimensions halving."
+    )
+    allow_partial: bool = Field(False, description="The last size need not be the whole model.")
+
+    @field_validator("sizes")
+    @classmethod
+    def _grow(cls, sizes: list[Size] | None) -> list[Size] | None:
+        return sizes if sizes is None else list(growing(sizes))
+
+    def sizes_of(self, model: nn.Module) -> list[Size]:
+        """The sizes that are trained.
+
+        Raises:
+            ModelError: the model does not have them.
+        """
+        return checked_sizes(
+            self.sizes,
+            depth_of(model),
+            width_of(model),
+            allow_partial=self.allow_partial,
+            where=f"objective {self.name}, sizes",
+        )
 
 
 def size_name(size: Size) -> str:

@@ -20,18 +20,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from warmstart.errors import DataError, ModelError
-from warmstart.models.layers import depth_of, first_layers, layer_states, width_of
-from warmstart.objectives import Batch, Head, Loss, Objective, Row
+from warmstart.models.layers import first_layers, layer_states
+from warmstart.objectives import Batch, Head, Loss, Row
 from warmstart.objectives.bidirectional import batch_of, choosable, places_of, vocabulary_of
 from warmstart.objectives.blocks import NO_TARGET, CrossEntropy, stacked
 from warmstart.objectives.dual_masks import corrupted, dual_whole_word_masks
 from warmstart.objectives.masked_at_targets import target_places
 from warmstart.objectives.prefix_head import PrefixHead
-from warmstart.objectives.sizes import Size, checked_sizes, growing, size_name
+from warmstart.objectives.sizes import OfSizes, size_name
 
 
 class Decoder(nn.Module):
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
             hook.remove()
 
 
-class StarbucksSMAE(Objective):
+class StarbucksSMAE(OfSizes):
     """Masked language modelling and a masked autoencoder at every one of a few sizes.
 
     Example:
@@ -92,21 +92,12 @@ class StarbucksSMAE(Objective):
     type: Literal["starbucks-smae"] = "starbucks-smae"
     head: ClassVar[Head] = "masked"
     packings: ClassVar[tuple[str, ...]] = ("single",)
-    sizes: list[Size] | None = Field(
-        None, description="Pairs of a layer and dimensions, small to large; default: six, dimensions halving."
-    )
-    allow_partial: bool = Field(False, description="The last size need not be the whole model.")
     encoder_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.2, description="Share of the tokens the encoder misses."
     )
     decoder_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.4, description="Share of the tokens the decoder misses."
     )
-
-    @field_validator("sizes")
-    @classmethod
-    def _grow(cls, sizes: list[Size] | None) -> list[Size] | None:
-        return sizes if sizes is None else list(growing(sizes))
 
     @model_validator(mode="after")
     def _more_for_the_decoder(self) -> StarbucksSMAE:
@@ -182,20 +173,6 @@ class StarbucksSMAE(Objective):
             total = total + (masked + rebuilt) / 2 / len(sizes)
             parts |= {f"{size_name(size)}/mlm": masked.detach(), f"{size_name(size)}/mae": rebuilt.detach()}
         return Loss(total=total, targets=targets, parts=parts)
-
-    def sizes_of(self, model: nn.Module) -> list[Size]:
-        """The sizes that are trained.
-
-        Raises:
-            ModelError: the model does not have them.
-        """
-        return checked_sizes(
-            self.sizes,
-            depth_of(model),
-            width_of(model),
-            allow_partial=self.allow_partial,
-            where=f"objective {self.name}, sizes",
-        )
 
 
 def _cross_entropy(head: PrefixHead, states: torch.Tensor, places: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

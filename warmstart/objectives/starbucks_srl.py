@@ -20,11 +20,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from warmstart.models.layers import depth_of, width_of
 from warmstart.objectives import Batch, Loss, Row
 from warmstart.objectives.embeddings import (
     EmbeddingObjective,
@@ -34,7 +33,7 @@ from warmstart.objectives.embeddings import (
     pair_scores,
     ranking_loss,
 )
-from warmstart.objectives.sizes import Size, checked_sizes, growing, size_name
+from warmstart.objectives.sizes import OfSizes, size_name
 
 
 def score_divergence(teacher: torch.Tensor, student: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -60,7 +59,7 @@ def srl_terms(
     return rankings, [score_divergence(scores[-1], one, temperature) for one in scores[:-1]]
 
 
-class StarbucksSRL(EmbeddingObjective):
+class StarbucksSRL(OfSizes, EmbeddingObjective):
     """The ranking loss at every one of a few sizes, and the whole model as the teacher of the others.
 
     Example:
@@ -83,16 +82,7 @@ class StarbucksSRL(EmbeddingObjective):
         "no", description="Vectors of length 1: `whole` before, `cut` after the first dimensions are taken; or `no`."
     )
     temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="What scores are divided by.")
-    sizes: list[Size] | None = Field(
-        None, description="Pairs of a layer and dimensions, small to large; default: six, dimensions halving."
-    )
-    allow_partial: bool = Field(False, description="The last size need not be the whole model.")
     kl_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="How often the divergences count.")
-
-    @field_validator("sizes")
-    @classmethod
-    def _grow(cls, sizes: list[Size] | None) -> list[Size] | None:
-        return sizes if sizes is None else list(growing(sizes))
 
     def start(self, model: nn.Module, tokenizer: Any = None, rows: Sequence[Row] = ()) -> nn.Module | None:
         """Nothing.
@@ -115,17 +105,3 @@ class StarbucksSRL(EmbeddingObjective):
         parts = {f"{size_name(size)}/loss": one.mean() for size, one in zip(sizes, rankings, strict=True)}
         parts |= {f"{size_name(size)}/kl": one.mean() for size, one in zip(sizes[:-1], divergences, strict=True)}
         return loss_of_rows(each, scores[-1], parts)
-
-    def sizes_of(self, model: nn.Module) -> list[Size]:
-        """The sizes that are trained.
-
-        Raises:
-            ModelError: the model does not have them.
-        """
-        return checked_sizes(
-            self.sizes,
-            depth_of(model),
-            width_of(model),
-            allow_partial=self.allow_partial,
-            where=f"objective {self.name}, sizes",
-        )
