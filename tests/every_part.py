@@ -102,7 +102,7 @@ def small_run(room: str, name: str, folder: Path) -> dict[str, Any]:
             return raw
         if "rows" in parts(room)[name].packings:  # type: ignore[attr-defined]
             first["objective"] |= {"length": 16}
-            first["data"] |= {"packing": "rows", "rewrite": [{"type": "pair", "template": "Of {id}: {text}"}]}
+            first["data"] |= {"packing": "rows", "rewrite": [{"type": "pair", "template": "{text} ({id})"}]}
         elif parts(room)[name].packings:  # type: ignore[attr-defined]
             first["data"]["packing"] = parts(room)[name].packings[0]  # type: ignore[attr-defined]
     else:

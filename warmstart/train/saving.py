@@ -61,6 +61,11 @@ class Saving:
             self._thread = None
         self.raise_what_went_wrong()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a state is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
     def raise_what_went_wrong(self) -> None:
         """What the disk said in the meantime, once."""
         error, self._error = self._error, None
