@@ -602,10 +602,9 @@ class Training:
         return own if self.device.type == "cpu" else [to_device(part, self.device) for part in own]
 
     def _objective_loss(self, model: Any, batch: Batch, extra: Any, keep_logits: bool = False) -> Loss:
-        loss = self.objective.loss(model, batch, extra)
-        if not keep_logits:  # a compiled step need not hand out the largest tensor it has
-            loss.logits = None
-        return loss
+        if keep_logits:
+            return self.objective.loss(model, batch, extra)
+        return self.objective.loss_without_logits(model, batch, extra)
 
     def _ground(self, name: str) -> Ground:
         """What the penalty of this name stands on."""
