@@ -117,9 +117,10 @@ def _losses_for_logits(inner: nn.Module, found: OutputLayer, labels: torch.Tenso
         return output
 
     # Before the hooks that are there: what FSDP does after a layer and after the model must see what we have done.
+    layer = _layer(inner)
     hooks: list[RemovableHandle] = [
-        found.layer.register_forward_pre_hook(take),
-        found.layer.register_forward_hook(compute, prepend=True),
+        layer.register_forward_pre_hook(take),
+        layer.register_forward_hook(compute, prepend=True),
         inner.register_forward_hook(replace, prepend=True),
     ]
     try:
