@@ -258,6 +258,5 @@ def test_compiled_it_is_one_graph_and_the_same() -> None:
         torch.testing.assert_close(found.total, wanted.total)
         for ours, theirs in zip(gradients(found.total, model), gradient, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-    nodes = [str(node.target) for graph in counter.graphs for node in graph.graph.nodes]
-    assert sum("log_softmax" in node or "autograd_function_apply" in node for node in nodes) > 0
-    assert counter.frame_count <= 2
+    assert counter.frame_count == 1
+    assert sum("autograd_function_apply" in str(node.target) for node in counter.graphs[0].graph.nodes) == 1

@@ -27,14 +27,17 @@ from warmstart.data.mix.ahead import Ahead
 from warmstart.errors import Interrupted, StateError, UserError
 from warmstart.evaluate import Subject
 from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
+from warmstart.objectives.output_layer import output_layer
 from warmstart.randomness import derive_seed, numpy_generator, seeded
 from warmstart.recipe import Stage
+from warmstart.train.activations import checkpoint_activations
 from warmstart.train.chain import Chain, chain_of
 from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors, save_state
 from warmstart.train.companions import Companions
 from warmstart.train.compute import FlopMeter, batch_key
 from warmstart.train.interrupts import interrupts
 from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
+from warmstart.train.liger import use_liger
 from warmstart.train.memory import keep_freed_memory
 from warmstart.train.metrics import MetricsLog
 from warmstart.train.penalties import Ground, Moment
@@ -108,6 +111,12 @@ class Training:
         self.model.train()  # transformers hands a loaded model out in evaluation mode: without its dropout
         if self.settings.layout == "unpadded":
             use_varlen(self.model)
+        if self.settings.activation_checkpointing:
+            checkpoint_activations(self.model)
+        if self.settings.liger:
+            use_liger(self.model, self.device)
+        if self.settings.compile:
+            output_layer(self.model)  # looked for now, so that a resumed run compiles what the first one did
         self.objective = stage.objective.for_model(self.model)
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
             self._rows = cast(Any, torch.utils.data.ConcatDataset(data.train))  # a lazy sequence of blocks
