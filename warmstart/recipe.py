@@ -213,6 +213,11 @@ class Training(Form):
     )
     liger: bool = Field(False, description="Use the kernels of liger-kernel (`warmstart[gpu]`); CUDA only.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    shard: Literal["auto", "never", "always"] = Field(
+        "auto",
+        description="Several processes share out weights, gradients and moments (FSDP2) instead of having copies of "
+        "all; auto: where `accelerate launch --use_fsdp` started them.",
+    )
     optimizer: Optimizer = Field("adamw", validate_default=True)
     schedule: Schedule = Field("cosine", validate_default=True)
     moments: Literal["reset", "load"] = Field(

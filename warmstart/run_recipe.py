@@ -225,7 +225,10 @@ def _run_stage(
         accept_changed_data=accept_changed_data,
     )
     reporter.event("note", text=what_moves(model, training.extra))
+    if training.weights.in_shares:
+        reporter.event("note", text=f"weights, gradients and moments are in {processes.num_processes} shares")
     values = training.run()
+    model = training.weights.whole_model()
     if not processes.is_main_process:
         return
     model.to("cpu")  # type: ignore[arg-type]
@@ -257,6 +260,7 @@ def _run_stage(
         "precision": training.precision,
         "device": training.device.type,
         "processes": processes.num_processes,
+        "shared_out": training.weights.in_shares,
         "surgery": changes,
         "trial_flops": settled.flops,
         "data_flops": sum(number for name, number in data.statistics.items() if name.endswith("_flops")),

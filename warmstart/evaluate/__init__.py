@@ -56,6 +56,10 @@ class Evaluator(Part, room="evaluate"):
     needs_start: ClassVar[bool] = False
     """Whether the weights at the stage's beginning must be kept for it (they stand in the stage's folder)."""
 
+    with_shares: ClassVar[bool] = False
+    """Whether it works where every process has only its share of the weights (`train.shard`); others get an ordinary
+    copy of the model, put together for each evaluation."""
+
     def evaluate(self, subject: Subject) -> dict[str, float]:
         raise RecipeError(f"the evaluator '{self.name}' measures rows: it needs a study with compare.at: no-training")
 

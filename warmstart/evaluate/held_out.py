@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class HeldOut(Evaluator):
     """
 
     type: Literal["held-out"] = "held-out"
+    with_shares: ClassVar[bool] = True
     tokens: Annotated[int, Field(gt=0)] = Field(
         65536, description="Read at most so many tokens of each set (at least one block)."
     )

@@ -102,6 +102,9 @@ class Objective(Part, room="objectives"):
     """Whether the loss of a row depends on the others of its batch: then a step cannot be cut into micro-batches."""
     may_skip_weights: ClassVar[bool] = False
     """Whether there are steps in which some weights of the model get no gradient."""
+    with_shares: ClassVar[bool] = True
+    """Whether it works where every process has only its share of the weights (`train.shard`): `loss` must call the model as
+    a whole, and nothing inside it."""
 
     def for_model(self, model: nn.Module) -> Self:
         """The objective with those settings filled in that were left to the model (a size of pictures, say). The loop

@@ -47,6 +47,7 @@ from warmstart.train.progress import Reporter
 from warmstart.train.spending import Counts, Spending
 from warmstart.train.tensors import load_tensors, unchanged_buffers, untied
 from warmstart.train.varlen_attention import use_varlen
+from warmstart.train.weights import SharedWeights, WholeWeights, wants_shares
 
 if TYPE_CHECKING:
     from warmstart.data.prepare import Prepared
@@ -107,7 +108,12 @@ class Training:
         self.precision = resolve_precision(self.settings.precision, self.device)
         self.processes = Processes(self.device)
         self.device = self.processes.device
-        self.model = model.to(self.device)  # type: ignore[arg-type]  # wrapped in transformers so that its signature is lost
+        shares = wants_shares(self.settings.shard, self.processes.count)
+        if shares:
+            check_shares(stage)
+        else:
+            model.to(self.device)  # type: ignore[arg-type]  # wrapped in transformers so that its signature is lost
+        self.model = model
         self.model.train()  # transformers hands a loaded model out in evaluation mode: without its dropout
         if self.settings.layout == "unpadded":
             use_varlen(self.model)
@@ -121,14 +127,16 @@ class Training:
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
             self._rows = cast(Any, torch.utils.data.ConcatDataset(data.train))  # a lazy sequence of blocks
             self.extra = self.objective.start(self.model, tokenizer, self._rows)
+        self.settings.trainable.prepare(self.model, derive_seed(seed, "stage", self.number, "trainable"))
+        self.weights = self._spread(shares)
         if self.extra is not None:
             self.extra.to(self.device)
-        self.settings.trainable.prepare(self.model, derive_seed(seed, "stage", self.number, "trainable"))
         self.companions = Companions(self.settings.penalties, self.settings.gradients, self._ground)
         rate = self.settings.learning_rate
         assert isinstance(rate, float), "a probe must be settled before training"
         self.learning_rate = rate
         self.optimizer = self.settings.optimizer.start(self._trained_module(), rate)
+        self.weights.separate(self.optimizer)
         self.mix = stage_mix(stage, data, seed, self.number)
         episode = self.objective.refresh_every(self.settings.batch_size) * self.settings.batch_size
         self._ahead = Ahead(self.mix, episode) if episode else None
@@ -138,9 +146,9 @@ class Training:
         self.spending = Spending(self.budget, self.chain, spent)
         self.finish_flops = 0.0
         self._zero_flops = self.settings.trainable.zero_flops_per_token(self.model)
-        unused = self.settings.trainable.name != "all" or self.objective.may_skip_weights
-        self.forward = self.processes.wrapped(self.model, unused=unused)
-        self._loss = compiled(self._objective_loss) if self.settings.compile else self._objective_loss
+        self.forward = self.weights.forward
+        whole = self.settings.compile and not shares  # shares: each layer is compiled by itself
+        self._loss = compiled(self._objective_loss) if whole else self._objective_loss
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._peak = [group["lr"] for group in self.optimizer.param_groups]
         self._learning_rate = 0.0
@@ -292,6 +300,7 @@ class Training:
                 other.append(self.objective.refresh(outlook))
 
         flops = (self.meter.count(refresh) + sum(other)) * self.processes.count
+        self.weights.after_passes()
         if self.extra is not None:
             self.processes.share_buffers(self.extra)
         self.meter.remember(("refresh",), flops)
@@ -315,7 +324,7 @@ class Training:
             weight = _targets(part) / max(total, 1)
             last = number == len(micro) - 1
             own = dataclasses.replace(moment, piece=self.processes.rank * len(micro) + number, pieces=self._pieces)
-            with self.processes.no_sync(self.forward) if not last else contextlib.nullcontext():
+            with self.weights.before_exchange() if not last else contextlib.nullcontext():
                 with autocast(self.device.type, self.precision):
                     loss = self._loss(self.forward, part, self.extra, self.companions.need_logits(moment))
                     loss = self.companions.added_to(loss, part, own)
@@ -323,7 +332,7 @@ class Training:
                 (loss.total if scale == 1 else loss.total * scale).backward()
             losses.append((weight, loss))
         if self.extra is not None:
-            self.processes.share_gradients(self.extra, of=self.model)
+            self.weights.share_gradients(self.extra)
         if len(losses) == 1 and self.processes.count == 1:
             loss = losses[0][1]
             return Loss(loss.total.detach(), loss.targets, loss.parts, loss.per_row)
@@ -338,7 +347,7 @@ class Training:
         """Scales the gradient down to the largest norm that is allowed; its norm before that."""
         if self.settings.clip is None:
             return None
-        return torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
+        return self.weights.clip(self._trained, self.settings.clip)
 
     # ---- compute ---------------------------------------------------------------------------------------------------
 
@@ -431,6 +440,7 @@ class Training:
         values = subject.values
         for evaluator in self.stage.evaluate.evaluators:
             values |= evaluator.evaluate(subject)
+        self.weights.after_passes()
         if observe:
             self.mix.observe(values)
         self._values, self._evaluated_at = values, self.counts.step
@@ -443,11 +453,14 @@ class Training:
 
     def _evaluated_model(self) -> torch.nn.Module:
         """The model, or what `evaluate.decode` makes of it and others, which are loaded once."""
-        decode = self.stage.evaluate.decode
-        if decode is None:
+        evaluation = self.stage.evaluate
+        if evaluation.decode is None and all(evaluator.with_shares for evaluator in evaluation.evaluators):
             return self.model
-        if self._composed is None:
-            self._composed = decode.compose(self.model, self.tokenizer).to(self.device)
+        model = self.weights.whole_model()
+        if evaluation.decode is None:
+            return model
+        if self._composed is None or model is not self.model:
+            self._composed = evaluation.decode.compose(model, self.tokenizer).to(self.device)
         return self._composed
 
     def _evaluations_due(self) -> int:
@@ -483,9 +496,9 @@ class Training:
 
     def save(self) -> None:
         """The whole state of the run in this stage, atomically."""
+        moments, numbers = optimizer_tensors(self.optimizer, self._trained_module())
+        tensors = {"model": self.weights.tensors(), "optimizer": self.weights.gathered(moments)}
         if self.processes.is_main:
-            moments, numbers = optimizer_tensors(self.optimizer, self._trained_module())
-            tensors = {"model": untied(self.model), "optimizer": moments}
             if self.extra is not None:
                 tensors["extra"] = untied(self.extra)
             tensors["companions"] = self.companions.tensors()
@@ -511,10 +524,10 @@ class Training:
         if state is None:
             return False
         self._check_data(state)
-        load_tensors(self.model, state.tensors["model"])
+        self.weights.load(state.tensors["model"])
         if self.extra is not None:
             load_tensors(self.extra, state.tensors["extra"])
-        load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
+        self._load_optimizer(state)
         self.mix.load_state_dict(state.values["mix"])
         self.meter.load_state_dict(state.values["flops"])
         self.spending.load_state_dict(state.values)
@@ -543,7 +556,7 @@ class Training:
                 f"{self.earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
                 f"{'start again with --fresh' if self.chain.carries_on else 'set train.moments: reset'}"
             )
-        load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
+        self._load_optimizer(state)
         if not self.chain.carries_on:
             return
         if self.extra is not None:
@@ -553,6 +566,12 @@ class Training:
         if self.chain.same_rows:
             self._check_data(state, also=False)
             self.mix.load_state_dict(state.values["mix"])
+
+    def _load_optimizer(self, state: State) -> None:
+        module, moments = self._trained_module(), state.tensors["optimizer"]
+        weights = dict(module.named_parameters())
+        like = {where: weights[where.rpartition("|")[0]] for where in moments if where.rpartition("|")[0] in weights}
+        load_optimizer(self.optimizer, module, self.weights.placed(moments, like), state.values["optimizer"])
 
     def _check_data(self, state: State, also: bool = True) -> None:
         """The state's data are those of this stage, and (`also`) its further held-out sets too."""
@@ -577,10 +596,11 @@ class Training:
         if not any(evaluator.needs_start for evaluator in self.stage.evaluate.evaluators):
             return
         file = self.folder / "start.safetensors"
+        tensors = self.weights.tensors() if not resumed else {}
         if not resumed and self.processes.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             draft = file.with_name(".start.safetensors.tmp")
-            save_file({name: t.detach().cpu().contiguous() for name, t in untied(self.model).items()}, draft)
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, draft)
             draft.replace(file)
         self.processes.wait()
         if not file.is_file():
@@ -639,11 +659,47 @@ class Training:
             batch_of,
         )
 
+    def _spread(self, shares: bool) -> WholeWeights:
+        """The model's weights, where each process needs them."""
+        if not shares:
+            unused = self.settings.trainable.name != "all" or self.objective.may_skip_weights
+            return WholeWeights(self.model, self.processes, unused=unused)
+        return SharedWeights(
+            self.model,
+            self.processes,
+            kept_whole=self.extra.parameters() if self.extra is not None else (),
+            precision=self.precision,
+            compile=self.settings.compile,
+        )
+
     def _trained_module(self) -> torch.nn.Module:
         """The model, together with the objective's own modules where it has any."""
         if self.extra is None:
             return self.model
         return torch.nn.ModuleDict({"model": self.model, "extra": self.extra})
+
+
+def check_shares(stage: Stage) -> None:
+    """All parts of a stage can train weights that are in shares.
+
+    Raises:
+        UserError: one cannot.
+    """
+    settings = stage.train
+    named: dict[str, Sequence[Any]] = {
+        "objective": [stage.objective],
+        "train.trainable": [settings.trainable],
+        "train.optimizer": [settings.optimizer],
+        "train.penalties": settings.penalties,
+        "train.gradients": [settings.gradients],
+    }
+    for field, parts in named.items():
+        for part in parts:
+            if not part.with_shares:
+                raise UserError(
+                    f"{field}: '{part.name}' works on whole weights, and here every process has only its share of them; "
+                    f"set train.shard: never, or launch without FSDP"
+                )
 
 
 def stage_mix(stage: Stage, data: Prepared, seed: int, number: int) -> Any:

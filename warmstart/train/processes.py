@@ -6,6 +6,7 @@ They are started by `accelerate launch` or `torchrun`; with one process everythi
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -52,14 +53,13 @@ class Processes:
         """The context of a backward pass whose gradients are not exchanged yet."""
         return wrapped.no_sync() if self.count > 1 else contextlib.nullcontext()
 
-    def share_gradients(self, module: nn.Module, of: nn.Module) -> None:
-        """Gives a module beside the wrapped one (`of`) the mean of its gradients over all processes; what they share
-        has its mean already."""
+    def share_gradients(self, module: nn.Module, apart_from: Iterable[nn.Parameter]) -> None:
+        """Gives a module's weights the mean of their gradients over all processes, apart from those that have it."""
         if self.count == 1:
             return
-        shared = {id(parameter) for parameter in of.parameters()}
+        done = {id(parameter) for parameter in apart_from}
         for parameter in module.parameters():
-            if id(parameter) not in shared and parameter.grad is not None:
+            if id(parameter) not in done and parameter.grad is not None:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.count
 

@@ -6,6 +6,8 @@ several losses); like a penalty it has a state that is saved and handed to the n
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from warmstart.part import Part
 from warmstart.train.penalties import Ground, PenaltyState
 
@@ -16,6 +18,9 @@ class GradientState(PenaltyState):
 
 class Gradients(Part, room="gradients"):
     """The contract."""
+
+    with_shares: ClassVar[bool] = False
+    """Whether it works where every process has only its share of the weights (`train.shard`)."""
 
     def start(self, ground: Ground) -> GradientState:
         """The state at the beginning of a training."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from warmstart.train.gradients import Gradients, GradientState
 from warmstart.train.penalties import Ground
@@ -12,6 +12,7 @@ class Plain(Gradients):
     """The optimizer takes the gradient of the whole loss, unchanged."""
 
     type: Literal["plain"] = "plain"
+    with_shares: ClassVar[bool] = True
 
     def start(self, ground: Ground) -> GradientState:
         return GradientState()

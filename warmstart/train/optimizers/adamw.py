@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,7 @@ class AdamW(Optimizer):
     """AdamW over the weights that train, with weight decay on tensors of two and more dimensions only."""
 
     type: Literal["adamw"] = "adamw"
+    with_shares: ClassVar[bool] = True
     betas: tuple[Share, Share] = (0.9, 0.95)
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.1

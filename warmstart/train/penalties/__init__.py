@@ -157,6 +157,8 @@ class Penalty(Part, room="penalties"):
 
     once: ClassVar[bool] = False
     """Whether a stage may have it only once: two of it would count the same twice."""
+    with_shares: ClassVar[bool] = False
+    """Whether it works where every process has only its share of the weights (`train.shard`)."""
 
     def start(self, ground: Ground) -> PenaltyState:
         """The state at the beginning of a training.

@@ -12,7 +12,7 @@ Source: "A Little Help Goes a Long Way: Efficient LLM Training by Leveraging Sma
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -48,6 +48,7 @@ class Distil(Penalty):
     """Learn from a teacher's distribution beside the data, until the teacher is dropped."""
 
     type: Literal["distil"] = "distil"
+    with_shares: ClassVar[bool] = True
     teacher: ModelName = Field(
         description="A model folder, a hub id, or a source of the study; with the same tokenizer."
     )

@@ -50,6 +50,7 @@ class Replay(Penalty):
     """Old rows from a memory of fixed size beside the new ones in every batch."""
 
     type: Literal["replay"] = "replay"
+    with_shares: ClassVar[bool] = True
     once: ClassVar[bool] = True
     rows: Annotated[int, Field(gt=0)] = Field(200, description="Rows that are remembered, of all stages together.")
     ratio: Annotated[float, Field(ge=0)] = Field(1.0, description="Old rows for each new one in a batch; 0: none.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -13,6 +14,9 @@ from warmstart.part import Part
 
 class Trainable(Part, room="trainable"):
     """The contract. The default (`all`) trains every weight of the whole model."""
+
+    with_shares: ClassVar[bool] = False
+    """Whether it works where every process has only its share of the weights (`train.shard`)."""
 
     def prepare(self, model: PreTrainedModel, seed: int) -> None:
         """Sets `requires_grad`, or what else decides what may move, once, before the optimizer is made.

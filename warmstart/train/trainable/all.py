@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from warmstart.train.trainable import Trainable
 
@@ -11,3 +11,4 @@ class All(Trainable):
     """Every weight of the whole model trains at every step."""
 
     type: Literal["all"] = "all"
+    with_shares: ClassVar[bool] = True

@@ -1,0 +1,243 @@
+"""Where the weights of a training stand: whole on every process, or in shares (FSDP2).
+
+Both kinds answer the same questions, so that the loop has one way: what the forward pass is called on, when gradients
+are exchanged, what is written to disk (always whole tensors, by the model's own names: a saved state and an exported
+model do not tell how many processes made them), and how they come back.
+
+Whole: every process has all weights, gradients and moments (DistributedDataParallel); nothing to know for parts.
+Shares: every process has one n-th of each weight, of its gradient and its moments, and puts a layer together just
+before it computes. It needs memory for one n-th of everything and for the largest layer, at the price of moving every
+weight twice a step. Parts that look at weights themselves have to say that they can do so with shares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from warmstart.train.processes import Processes
+from warmstart.train.tensors import load_tensors, untied
+
+Tensors = dict[str, torch.Tensor]
+
+
+def wants_shares(setting: str, processes: int) -> bool:
+    """Whether the weights are to be shared out: `auto` does what `accelerate launch --use_fsdp` asks for; one process
+    has nobody to share with."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true", "yes")
+    return processes > 1 and (setting == "always" or (setting == "auto" and asked))
+
+
+class WholeWeights:
+    """Every process has all weights.
+
+    Attributes:
+        model: the model.
+        forward: what a training step calls; its gradients become the mean over all processes.
+
+    Args:
+        unused: there are steps in which some weights get no gradient.
+    """
+
+    in_shares = False
+
+    def __init__(self, model: PreTrainedModel, processes: Processes, *, unused: bool = False) -> None:
+        self.model, self._processes = model, processes
+        self.forward: Any = processes.wrapped(model, unused=unused)
+
+    def before_exchange(self) -> contextlib.AbstractContextManager[None]:
+        """The context of a backward pass whose gradients are not exchanged yet."""
+        return self._processes.no_sync(self.forward)
+
+    def share_gradients(self, module: nn.Module) -> None:
+        """Gives a module beside the model the mean of its gradients over all processes; what it shares with the model
+        has its mean already."""
+        self._processes.share_gradients(module, apart_from=self.model.parameters())
+
+    def separate(self, optimizer: torch.optim.Optimizer) -> None:
+        """Nothing to separate."""
+
+    def clip(self, weights: list[nn.Parameter], largest: float) -> torch.Tensor:
+        """Scales the gradient of these weights down to a norm of at most `largest`; its norm before that."""
+        return torch.nn.utils.clip_grad_norm_(weights, largest)
+
+    def tensors(self) -> Tensors:
+        """The model's weights and buffers, every storage once, as they stand on the device."""
+        return untied(self.model)
+
+    def load(self, tensors: Tensors) -> None:
+        """Puts saved tensors back in place."""
+        load_tensors(self.model, tensors)
+
+    def gathered(self, tensors: Tensors) -> Tensors:
+        """Tensors of the optimizer as they are saved."""
+        return tensors
+
+    def placed(self, tensors: Tensors, like: Mapping[str, torch.Tensor]) -> Tensors:
+        """Saved tensors of the optimizer as this process needs them."""
+        return tensors
+
+    def whole_model(self) -> PreTrainedModel:
+        """An ordinary model with the weights as they are; here the model itself."""
+        return self.model
+
+    def after_passes(self) -> None:
+        """To be called after forward passes that no backward pass follows."""
+
+
+class SharedWeights(WholeWeights):
+    """Every process has its share of every weight.
+
+    Args:
+        model: the model, on the CPU; it is taken apart in place, layer by layer on the way to the device, which so
+            never holds all of it.
+        kept_whole: weights that others use beside the model (an objective's own modules): they stay whole.
+        precision: with `bf16` layers are put together in bf16; shares, gradients' sums and moments stay fp32.
+        compile: compile each layer by itself.
+    """
+
+    in_shares = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processes: Processes,
+        *,
+        kept_whole: Iterable[nn.Parameter] = (),
+        precision: str = "fp32",
+        compile: bool = False,
+    ) -> None:
+        self.model, self._processes = model, processes
+        self._whole = {p for p in kept_whole if any(p is own for own in model.parameters())}
+        self._structure = without_weights(model)
+        self._mesh = init_device_mesh(processes.device.type, (processes.count,))
+        settings: dict[str, Any] = {"mesh": self._mesh, "ignored_params": self._whole}
+        if precision == "bf16":
+            settings["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        for layer in layers_of(model):
+            if compile:
+                layer.compile()
+            fully_shard(layer, **settings)
+        fully_shard(model, **settings)
+        model.to(processes.device)  # type: ignore[arg-type]  # what is kept whole
+        self.forward = model
+
+    @contextlib.contextmanager
+    def before_exchange(self) -> Iterator[None]:
+        root = self._root()
+        root.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            root.set_requires_gradient_sync(True)
+
+    def share_gradients(self, module: nn.Module) -> None:
+        """What the module shares with the model was kept whole, so that its gradients are not exchanged yet."""
+        self._processes.share_gradients(module, apart_from=())
+
+    def separate(self, optimizer: torch.optim.Optimizer) -> None:
+        """Whole weights get groups of their own: one kernel does not take both kinds."""
+        for group in list(optimizer.param_groups):
+            whole = [p for p in group["params"] if not isinstance(p, DTensor)]
+            if whole and len(whole) < len(group["params"]):
+                group["params"] = [p for p in group["params"] if isinstance(p, DTensor)]
+                optimizer.add_param_group({**group, "params": whole})
+
+    def clip(self, weights: list[nn.Parameter], largest: float) -> torch.Tensor:
+        kinds = [[p for p in weights if isinstance(p, DTensor) == shared] for shared in (True, False)]
+        norms = []
+        for members in kinds:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
+            norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm.to(self._processes.device))
+        total = torch.linalg.vector_norm(torch.stack(norms))
+        for members in kinds:
+            torch.nn.utils.clip_grads_with_norm_(members, largest, total)
+        return total
+
+    def tensors(self) -> Tensors:
+        """Whole tensors on the CPU, on the process that writes; the others help, and get none."""
+        self.after_passes()
+        seen: set[int] = set()
+        named: Tensors = {}
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                named[name] = tensor
+        return self.gathered(named)
+
+    def load(self, tensors: Tensors) -> None:
+        self.after_passes()
+        load_tensors(self.model, self.placed(tensors, self.model.state_dict()))
+
+    def gathered(self, tensors: Tensors) -> Tensors:
+        found: Tensors = {}
+        for name, tensor in tensors.items():
+            whole = whole_tensor(tensor)  # one at a time: together they may not fit
+            if self._processes.is_main:
+                found[name] = whole.cpu()
+        return found
+
+    def placed(self, tensors: Tensors, like: Mapping[str, torch.Tensor]) -> Tensors:
+        return {name: share_of(tensor, like.get(name)) for name, tensor in tensors.items()}
+
+    def whole_model(self) -> PreTrainedModel:
+        """An ordinary copy of the model on this process's device, with the weights as they are; all processes together."""
+        self.after_passes()
+        return with_weights(self._structure, {n: whole_tensor(p) for n, p in self.model.named_parameters()})
+
+    def after_passes(self) -> None:
+        """A forward pass leaves the outermost weights whole for the backward pass; where none came, take them apart."""
+        self._root().reshard()
+
+    def _root(self) -> FSDPModule:
+        assert isinstance(self.model, FSDPModule)
+        return self.model
+
+
+def layers_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules that are put together one at a time: those that `transformers` says must not be split, none inside
+    another; for a model that says nothing, the members of its module lists."""
+    names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    found = [module for module in model.modules() if type(module).__name__ in names]
+    if not found:
+        lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+        found = [member for members in lists for member in members]
+    inner = {id(below) for module in found for below in module.modules() if below is not module}
+    return [module for module in found if id(module) not in inner and module is not model]
+
+
+def without_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the model whose weights take no memory; buffers are kept, ties too."""
+    empty = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, empty)  # type: ignore[arg-type]  # what the copy takes for these objects' copies
+
+
+def with_weights(structure: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> PreTrainedModel:
+    """A copy of a model without weights, with these; tied ones are tied again."""
+    named = dict(structure.named_parameters())
+    filled: dict[int, Any] = {id(p): nn.Parameter(weights[name].detach(), p.requires_grad) for name, p in named.items()}
+    model = copy.deepcopy(structure, filled)
+    device = next(iter(weights.values())).device
+    return model.to(device)  # type: ignore[arg-type]
+
+
+def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor that is shared out (all processes take part); any other as it is."""
+    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+
+
+def share_of(tensor: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:
+    """This process's share of a whole tensor, cut like another one of the same shape; without asking the others."""
+    if not isinstance(like, DTensor) or tensor.shape != like.shape:
+        return tensor
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
