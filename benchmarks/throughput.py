@@ -22,8 +22,8 @@ second mean little here. Beside the clock's ratios stand those of CPU time (only
 disturb them much less, and with `--threads 1` no waiting thread counts as work.
 
 MFU (model FLOPs utilisation) is the FLOPs that the model's definition asks for in a step, forward and backward, over
-the seconds of the median turn and the device's peak: of a known device its data sheet's (dense, `PEAKS`), else `--peak`.
-Nothing that is computed twice counts twice. Every contestant keeps its memory while others run: where that is too
+the seconds of the median turn and the device's peak: `--peak`, or of a known device its data sheet's (`PEAKS`). Nothing
+that is computed twice counts twice. Every contestant keeps its memory while others run: where that is too
 much, run pairs with `--only`.
 
 The last line is JSON: {"vs_bare": warmstart / bare, "compiled_vs_bare": ..., "vs_hf_trainer": ...}; above 1 is faster.
@@ -55,16 +55,12 @@ CONTESTANTS = ("bare", "warmstart", "compiled", "hf-trainer", "hf-trainer-compil
 BY_DEFAULT = CONTESTANTS[:4]
 GPU: dict[str, Any] = {"device": "cuda", "precision": "bf16", "documents": "joined", "steps": 10, "blocks": 20}
 SHAPES: dict[str, dict[str, Any]] = {  # options; what is given on the command line goes on top
-    "gpt2-124m": {
-        **GPU,
-        **{"like": "gpt2", "hidden": 768, "layers": 12, "heads": 12, "length": 1024, "batch": 32},
-        "model_vocabulary": 50257,
-    },
-    "llama-1b": {  # Llama 3.2 1B
-        **GPU,
-        **{"like": "llama", "hidden": 2048, "layers": 16, "heads": 32, "length": 2048, "batch": 8},
-        **{"kv_heads": 8, "intermediate": 8192, "model_vocabulary": 128256, "tied": True},
-    },
+    "gpt2-124m": GPU
+    | {"like": "gpt2", "hidden": 768, "layers": 12, "heads": 12, "length": 1024, "batch": 32}
+    | {"model_vocabulary": 50257},
+    "llama-1b": GPU  # Llama 3.2 1B
+    | {"like": "llama", "hidden": 2048, "layers": 16, "heads": 32, "length": 2048, "batch": 8}
+    | {"kv_heads": 8, "intermediate": 8192, "model_vocabulary": 128256, "tied": True},
     "tiny": {"like": "llama", "hidden": 64, "layers": 2, "heads": 4, "length": 64, "batch": 8, "blocks": 8},
 }
 PEAKS = {  # bf16 FLOP/s without sparsity, NVIDIA's data sheets; the first name that is found in the device's
@@ -119,7 +115,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", choices=CONTESTANTS, nargs="+", help="these, and no others")
     parser.add_argument("--hf-compiled", action="store_true", help="also the Trainer with its torch_compile")
     parser.add_argument("--bare-compiled", action="store_true", help="also the hand-written loop, compiled")
-    parser.add_argument("--peak", type=float, default=None, help="the device's FLOP/s, for MFU; default: a data sheet's")
+    parser.add_argument(
+        "--peak", type=float, default=None, help="the device's FLOP/s, for MFU; default: a data sheet's"
+    )
     shape = parser.parse_known_args(given)[0].shape
     parser.set_defaults(**SHAPES.get(shape, {}))
     args = parser.parse_args(given)
@@ -454,7 +452,9 @@ def flops_of_step(args: argparse.Namespace) -> float:
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(args.like, use_cache=False, **settings))
         row = torch.zeros(1, args.length, dtype=torch.long)
         mask = torch.zeros(1, 1, args.length, args.length)  # a mask that is given is not looked into
-        return args.batch * FlopMeter().measure(("row",), lambda: model(input_ids=row, attention_mask=mask).logits.sum())
+        return args.batch * FlopMeter().measure(
+            ("row",), lambda: model(input_ids=row, attention_mask=mask).logits.sum()
+        )
 
 
 def peak_of(args: argparse.Namespace) -> tuple[str, float | None]:

@@ -208,8 +208,8 @@ class Training(Form):
     compile: bool = Field(False, description="Use torch.compile.")
     activation_checkpointing: bool = Field(
         False,
-        description="Compute each block again in the backward pass instead of keeping what it made: less memory, about a "
-        "third more FLOPs, which are counted.",
+        description="Compute each block again in the backward pass instead of keeping what it made: less memory, about "
+        "a third more FLOPs, which are counted.",
     )
     liger: bool = Field(False, description="Use the kernels of liger-kernel (`warmstart[gpu]`); CUDA only.")
     device: Literal["auto", "cpu", "cuda"] = "auto"

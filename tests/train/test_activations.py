@@ -26,9 +26,7 @@ BERT_DROPOUT = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
 def loss(model: Any) -> torch.Tensor:
     """Without a cache, as in training: with one, checkpointed blocks have none, and sums another order."""
     uncached = {} if model.config.model_type == "bert" else {"use_cache": False}
-    return torch.nn.functional.cross_entropy(
-        model(input_ids=TOKENS, **uncached).logits.flatten(0, 1), TOKENS.flatten()
-    )
+    return torch.nn.functional.cross_entropy(model(input_ids=TOKENS, **uncached).logits.flatten(0, 1), TOKENS.flatten())
 
 
 def gradients(model: Any, seed: int = 3) -> list[torch.Tensor]:
@@ -126,7 +124,7 @@ def test_a_model_that_cannot_says_so() -> None:
         supports_gradient_checkpointing = False
 
     model = Closed(AutoConfig.for_model("llama", vocab_size=30, **KINDS["llama"]))
-    with pytest.raises(ModelError, match=r"train\.activation_checkpointing: a llama model \(Closed\) does not support it"):
+    with pytest.raises(ModelError, match=r"activation_checkpointing: a llama model \(Closed\) does not support it"):
         checkpoint_activations(model)
 
 

@@ -43,10 +43,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head = "masked" if "objective" in changes else "causal"
         raw = tiny_recipe(corpus, objective=head, steps=STEPS, save_every=STEPS)
         stage = raw["stages"][0]
-        stage["init"] = stage["init"] | {
-            "causal": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
-            "masked": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
-        }[head]  # what dropout draws depends on the micro-batches
+        stage["init"] = (
+            stage["init"]
+            | {
+                "causal": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+                "masked": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+            }[head]
+        )  # what dropout draws depends on the micro-batches
         stage["objective"] = changes.get("objective", head)
         stage["train"] |= changes.get("train", {})
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(raw))

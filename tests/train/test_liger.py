@@ -39,7 +39,8 @@ def test_where_it_is_missing_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_it_gets_the_model_and_leaves_the_loss_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[dict[str, Any]] = []
     package, kernels, patch = (
-        ModuleType(name) for name in ("liger_kernel", "liger_kernel.transformers", "liger_kernel.transformers.monkey_patch")
+        ModuleType(name)
+        for name in ("liger_kernel", "liger_kernel.transformers", "liger_kernel.transformers.monkey_patch")
     )
     kernels._apply_liger_kernel_to_instance = lambda **given: called.append(given)  # type: ignore[attr-defined]
     patch.MODEL_TYPE_TO_APPLY_LIGER_FN = {"llama": None, "qwen3": None}  # type: ignore[attr-defined]

@@ -164,8 +164,8 @@ class Objective(Part, room="objectives"):
         raise NotImplementedError
 
     def loss_without_logits(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
-        """The same where nobody looks at `Loss.logits`, which is None then: an objective whose logits are large need not
-        make them. The same FLOPs, and the same numbers but for rounding."""
+        """The same where nobody looks at `Loss.logits`, which is None then: an objective need not make them if they are
+        large. The same FLOPs, and the same numbers but for rounding."""
         return self.loss(model, batch, extra).without_logits(batch)
 
     def files(self, model: nn.Module) -> dict[str, str]:

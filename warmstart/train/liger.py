@@ -28,7 +28,9 @@ def use_liger(model: PreTrainedModel, device: torch.device) -> None:
         ModelError: liger-kernel has nothing for this type of model.
     """
     if device.type != "cuda":
-        raise UserError(f"train.liger: its kernels run on CUDA only, and this stage trains on '{device.type}'; use false")
+        raise UserError(
+            f"train.liger: its kernels run on CUDA only, and this stage trains on '{device.type}'; use false"
+        )
     try:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
         from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
