@@ -2,20 +2,29 @@
 
     python benchmarks/throughput.py                      # about three minutes on two cores
     python benchmarks/throughput.py --blocks 8 --batch 4 --without compiled   # under a minute
+    python benchmarks/throughput.py --shape tiny --bare-compiled              # all shapes' columns, on a CPU
+    python benchmarks/throughput.py --shape gpt2-124m --bare-compiled         # on an accelerator, bf16, with MFU
+    python benchmarks/throughput.py --shape llama-1b --only compiled bare-compiled
 
-The same model, data, batch size, optimizer and number format four times, each in a process of its own:
+The same model, data, batch size, optimizer and number format several times, each in a process of its own:
 
-    bare        a training loop written by hand in plain PyTorch
-    warmstart   `warmstart.train.loop.Training.run` as recipes use it (FLOPs counted, metrics written)
-    compiled    the same with `train.compile: true`
-    hf-trainer  `transformers.Trainer` with the fastest settings it has for this case
+    bare           a training loop written by hand in plain PyTorch
+    bare-compiled  the same, model and loss compiled together (with `--bare-compiled`)
+    warmstart      `warmstart.train.loop.Training.run` as recipes use it (FLOPs counted, metrics written)
+    compiled       the same with `train.compile: true`
+    hf-trainer     `transformers.Trainer` with the fastest settings it has for this case (`--hf-compiled`: compiled too)
 
-All four take turns: one runs a short block of steps while the others wait on a pipe, in an order drawn anew each round.
+They take turns: one runs a short block of steps while the others wait on a pipe, in an order drawn anew each round.
 A machine whose speed drifts (shared cores, heat) slows all members of a round alike, so only ratios *within* a round
 are used: the answer is their geometric mean without the fifth of the rounds at each end, with a bootstrap interval.
 Many short turns beat few long ones: the drift inside a round is the noise that is left. The price: absolute tokens per
 second mean little here. Beside the clock's ratios stand those of CPU time (only on a CPU): other people's processes
 disturb them much less, and with `--threads 1` no waiting thread counts as work.
+
+MFU (model FLOPs utilisation) is the FLOPs that the model's definition asks for in a step, forward and backward, over
+the seconds of the median turn and the device's peak: `--peak`, or of a known device its data sheet's (`PEAKS`). Nothing
+that is computed twice counts twice. Every contestant keeps its memory while others run: where that is too
+much, run pairs with `--only`.
 
 The last line is JSON: {"vs_bare": warmstart / bare, "compiled_vs_bare": ..., "vs_hf_trainer": ...}; above 1 is faster.
 """
@@ -42,8 +51,29 @@ from pathlib import Path
 from typing import Any
 
 ENDLESS = 10**9
-CONTESTANTS = ("bare", "warmstart", "compiled", "hf-trainer", "hf-trainer-compiled")
+CONTESTANTS = ("bare", "warmstart", "compiled", "hf-trainer", "hf-trainer-compiled", "bare-compiled")
 BY_DEFAULT = CONTESTANTS[:4]
+GPU: dict[str, Any] = {"device": "cuda", "precision": "bf16", "documents": "joined", "steps": 10, "blocks": 20}
+SHAPES: dict[str, dict[str, Any]] = {  # options; what is given on the command line goes on top
+    "gpt2-124m": GPU
+    | {"like": "gpt2", "hidden": 768, "layers": 12, "heads": 12, "length": 1024, "batch": 32}
+    | {"model_vocabulary": 50257},
+    "llama-1b": GPU  # Llama 3.2 1B
+    | {"like": "llama", "hidden": 2048, "layers": 16, "heads": 32, "length": 2048, "batch": 8}
+    | {"kv_heads": 8, "intermediate": 8192, "model_vocabulary": 128256, "tied": True},
+    "tiny": {"like": "llama", "hidden": 64, "layers": 2, "heads": 4, "length": 64, "batch": 8, "blocks": 8},
+}
+PEAKS = {  # bf16 FLOP/s without sparsity, NVIDIA's data sheets; the first name that is found in the device's
+    "B200": 2250e12,
+    "H200": 989.4e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989.4e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165.2e12,
+}
 LOG_EVERY = 10
 Seconds = dict[str, list[float]]  # contestant -> seconds of each round
 
@@ -60,15 +90,21 @@ def main() -> None:
     report(args, wall, cpu, phases)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The options, of the command line or as given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, help="sizes, number format, device and turns, all at once")
     parser.add_argument("--like", choices=["gpt2", "llama"], default="gpt2")
     parser.add_argument("--hidden", type=int, default=128, help="width of the model")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--kv-heads", type=int, default=None, help="of Llama; default: half of the heads")
+    parser.add_argument("--intermediate", type=int, default=None, help="of Llama; default: three times the width")
+    parser.add_argument("--tied", action="store_true", help="Llama's output layer is its embedding")
     parser.add_argument("--length", type=int, default=128, help="tokens per block of text")
     parser.add_argument("--batch", type=int, default=16, help="blocks of text per step")
-    parser.add_argument("--vocabulary", type=int, default=2048)
+    parser.add_argument("--vocabulary", type=int, default=2048, help="of the tokenizer")
+    parser.add_argument("--model-vocabulary", type=int, default=None, help="of the model; default: the tokenizer's")
     parser.add_argument("--documents", choices=["isolated", "joined"], default="isolated")
     parser.add_argument("--steps", type=int, default=2, help="timed steps per turn")
     parser.add_argument("--blocks", type=int, default=50, help="turns of each contestant")
@@ -76,9 +112,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--without", choices=CONTESTANTS[1:], action="append", default=[])
+    parser.add_argument("--only", choices=CONTESTANTS, nargs="+", help="these, and no others")
     parser.add_argument("--hf-compiled", action="store_true", help="also the Trainer with its torch_compile")
-    args = parser.parse_args()
-    wanted = CONTESTANTS if args.hf_compiled else BY_DEFAULT
+    parser.add_argument("--bare-compiled", action="store_true", help="also the hand-written loop, compiled")
+    parser.add_argument(
+        "--peak", type=float, default=None, help="the device's FLOP/s, for MFU; default: a data sheet's"
+    )
+    shape = parser.parse_known_args(given)[0].shape
+    parser.set_defaults(**SHAPES.get(shape, {}))
+    args = parser.parse_args(given)
+    asked = {"hf-trainer-compiled": args.hf_compiled, "bare-compiled": args.bare_compiled}
+    wanted = args.only or [name for name in CONTESTANTS if name in BY_DEFAULT or asked.get(name)]
     args.contestants = [name for name in wanted if name not in args.without]
     return args
 
@@ -194,7 +238,9 @@ def contestant(name: str, args: argparse.Namespace, folder: Path, pipe: Connecti
     turns = Turns(pipe, torch.cuda.synchronize if cuda else lambda: None)
     own = folder / name
     own.mkdir()
-    run = {"bare": run_bare, "warmstart": run_warmstart, "compiled": run_warmstart}.get(name, run_trainer)
+    run = {"warmstart": run_warmstart, "compiled": run_warmstart, "bare": run_bare, "bare-compiled": run_bare}.get(
+        name, run_trainer
+    )
     try:
         run(args, own, turns, compiled=name.endswith("compiled"))
     except Exception:
@@ -212,8 +258,12 @@ def stage(args: argparse.Namespace, compiled: bool = False) -> Any:
         size = {"n_embd": args.hidden, "n_layer": args.layers, "n_head": args.heads, "n_positions": args.length}
         size |= {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
     else:
-        size = {"hidden_size": args.hidden, "intermediate_size": 3 * args.hidden, "num_hidden_layers": args.layers}
-        size |= {"num_attention_heads": args.heads, "num_key_value_heads": max(1, args.heads // 2)}
+        inner, kv_heads = args.intermediate or 3 * args.hidden, args.kv_heads or max(1, args.heads // 2)
+        size = {"hidden_size": args.hidden, "intermediate_size": inner, "num_hidden_layers": args.layers}
+        size |= {"num_attention_heads": args.heads, "num_key_value_heads": kv_heads, "tie_word_embeddings": args.tied}
+        size |= {"max_position_embeddings": args.length}
+    if args.model_vocabulary:
+        size["vocab_size"] = args.model_vocabulary
     return Stage.model_validate(
         {
             "init": {"like": args.like} | size,
@@ -280,6 +330,13 @@ def run_bare(args: argparse.Namespace, folder: Path, turns: Turns, compiled: boo
     tokens, positions, targets = (tensor.to(device) for tensor in rows_as_tensors(data))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     amp = torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16")
+
+    def loss_of(wanted: Any, **inputs: Any) -> Any:
+        logits = model(**inputs).logits
+        return cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=-100)
+
+    if compiled:
+        loss_of = torch.compile(loss_of, dynamic=False)
     for step in range(ENDLESS):
         turns.tick()
         rows = torch.randint(len(tokens), (args.batch,), device=device)
@@ -287,8 +344,7 @@ def run_bare(args: argparse.Namespace, folder: Path, turns: Turns, compiled: boo
         if args.documents == "isolated":
             inputs["position_ids"] = positions[rows]  # restarting positions keep documents apart
         with amp:
-            logits = model(**inputs).logits
-            loss = cross_entropy(logits.float().flatten(0, 1), targets[rows].flatten(), ignore_index=-100)
+            loss = loss_of(targets[rows], **inputs)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -384,21 +440,54 @@ def _interval(found: tuple[float, float, float]) -> str:
     return f"{found[0]:.3f} ({found[1]:.3f} .. {found[2]:.3f})"
 
 
+def flops_of_step(args: argparse.Namespace) -> float:
+    """What the model's definition asks for in a step: matrix products, forward and backward. No memory is taken."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from warmstart.train.compute import FlopMeter
+
+    settings = {"vocab_size": args.vocabulary} | stage(args).init.settings
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(args.like, use_cache=False, **settings))
+        row = torch.zeros(1, args.length, dtype=torch.long)
+        mask = torch.zeros(1, 1, args.length, args.length)  # a mask that is given is not looked into
+        return args.batch * FlopMeter().measure(
+            ("row",), lambda: model(input_ids=row, attention_mask=mask).logits.sum()
+        )
+
+
+def peak_of(args: argparse.Namespace) -> tuple[str, float | None]:
+    """The device's name and its FLOP/s, as given or by its data sheet; None where neither is known."""
+    import torch
+
+    if args.device == "cpu" or not torch.cuda.is_available():
+        return "cpu", args.peak
+    name = torch.cuda.get_device_name()
+    known = next((peak for part, peak in PEAKS.items() if part in name), None) if args.precision == "bf16" else None
+    return name, args.peak or known
+
+
 def report(args: argparse.Namespace, wall: Seconds, cpu: Seconds, phases: dict[str, float]) -> None:
     tokens = args.steps * args.batch * args.length
+    flops, (device, peak) = flops_of_step(args), peak_of(args)
     print(
         f"\n{args.like}, width {args.hidden}, {args.layers} layers; {args.batch} x {args.length} tokens a step; ",
         end="",
     )
     print(f"{args.blocks} rounds of {args.steps} steps; {args.device}, {args.precision}, {args.documents} documents")
-    print(f"{'':<22}{'tokens/s (median)':>18}{'slowest .. fastest':>24}")
+    print(f"{flops:.4g} FLOPs a step; {device}, peak {f'{peak:.4g} FLOP/s' if peak else 'unknown (give --peak)'}")
+    print(f"{'':<22}{'tokens/s (median)':>18}{'slowest .. fastest':>24}{'MFU':>8}")
     for name, each in wall.items():
         span = f"{tokens / max(each):,.0f} .. {tokens / min(each):,.0f}"
-        print(f"{name:<22}{tokens / statistics.median(each):>18,.0f}{span:>24}")
+        mfu = f"{flops * args.steps / statistics.median(each) / peak:.1%}" if peak else "-"
+        print(f"{name:<22}{tokens / statistics.median(each):>18,.0f}{span:>24}{mfu:>8}")
     pairs = {
         "vs_bare": ("warmstart", "bare"),
         "compiled_vs_bare": ("compiled", "bare"),
         "vs_hf_trainer": ("warmstart", "hf-trainer"),
+        "compiled_vs_hf_trainer": ("compiled", "hf-trainer"),
+        "compiled_vs_bare_compiled": ("compiled", "bare-compiled"),
         "compiled_vs_hf_trainer_compiled": ("compiled", "hf-trainer-compiled"),
     }
     print(f"\n{'ratio of speeds':<34}{'by the clock':>14} (95 % interval)   by CPU time (95 % interval)")
@@ -407,7 +496,7 @@ def report(args: argparse.Namespace, wall: Seconds, cpu: Seconds, phases: dict[s
         found, by_cpu = ratio(wall, fast, slow), ratio(cpu, fast, slow)
         if found and by_cpu:
             print(f"{fast + ' / ' + slow:<34}{_interval(found):>32}{_interval(by_cpu):>30}")
-        if found or key != "compiled_vs_hf_trainer_compiled":
+        if found or all(name in BY_DEFAULT for name in (fast, slow)):
             values[key] = round(found[0], 4) if found else None
     whole = phases.pop("everything", 0.0)
     if whole:

@@ -206,6 +206,12 @@ class Training(Form):
         "longest; unpadded: real tokens only. The last two compute less where blocks have padding.",
     )
     compile: bool = Field(False, description="Use torch.compile.")
+    activation_checkpointing: bool = Field(
+        False,
+        description="Compute each block again in the backward pass instead of keeping what it made: less memory, about "
+        "a third more FLOPs, which are counted.",
+    )
+    liger: bool = Field(False, description="Use the kernels of liger-kernel (`warmstart[gpu]`); CUDA only.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     shard: Literal["auto", "never", "always"] = Field(
         "auto",

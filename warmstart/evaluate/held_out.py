@@ -118,13 +118,9 @@ def _measure(subject: Subject, rows: list[Row], generator: np.random.Generator) 
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.autocast(device.type, torch.bfloat16, subject.precision == "bf16"):
         torch.manual_seed(int(generator.integers(2**62)))  # an objective may draw on the device: the same every time
-        loss = subject.objective.loss(subject.model, batch, subject.extra)
+        loss = subject.objective.loss_without_logits(subject.model, batch, subject.extra)
     targets = int(loss.targets)
-    right = loss.right
-    if right is None and loss.logits is not None:
-        # A position without a target holds -100, which is never a guess.
-        right = (loss.logits.argmax(dim=-1) == batch["labels"]).sum()
-    return _Sums(float(loss.total) * targets, targets, 0 if right is None else int(right))
+    return _Sums(float(loss.total) * targets, targets, 0 if loss.right is None else int(loss.right))
 
 
 @contextmanager

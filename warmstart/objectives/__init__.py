@@ -16,7 +16,7 @@ buffers of its own module (`start`), which are saved and resumed with the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -52,6 +52,14 @@ class Loss:
     per_row: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     right: torch.Tensor | None = None
+
+    def without_logits(self, batch: Batch) -> Loss:
+        """The same without `logits`; in evaluation (no gradients) they say first how many guesses are right."""
+        right = self.right
+        if right is None and self.logits is not None and not torch.is_grad_enabled():
+            # A position without a target holds -100, which is never a guess.
+            right = (self.logits.argmax(dim=-1) == batch["labels"]).sum()
+        return replace(self, logits=None, right=right)
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,11 @@ class Objective(Part, room="objectives"):
     def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
         """The loss of a batch under a model. `extra` is what `start` returned."""
         raise NotImplementedError
+
+    def loss_without_logits(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
+        """The same where nobody looks at `Loss.logits`, which is None then: an objective need not make them if they are
+        large. The same FLOPs, and the same numbers but for rounding."""
+        return self.loss(model, batch, extra).without_logits(batch)
 
     def files(self, model: nn.Module) -> dict[str, str]:
         """Small text files of the exported model's folder beside its own, by path: how others are to use the model."""

@@ -16,6 +16,7 @@ from torch import nn
 
 from warmstart.objectives import Batch, Head, Loss, Objective, Row
 from warmstart.objectives.blocks import NO_TARGET, context_of, stacked, token_loss
+from warmstart.objectives.output_layer import token_loss_of
 
 
 class Causal(Objective):
@@ -41,5 +42,12 @@ class Causal(Objective):
 
     def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
         """Mean cross entropy of the next token, nats."""
-        output = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
-        return token_loss(output.logits, batch["labels"])
+        return token_loss(model(**_inputs(batch)).logits, batch["labels"])
+
+    def loss_without_logits(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
+        return token_loss_of(model, batch["labels"], **_inputs(batch))
+
+
+def _inputs(batch: Batch) -> dict[str, Any]:
+    """What the model is called with."""
+    return {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"], "use_cache": False}

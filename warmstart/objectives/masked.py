@@ -26,6 +26,7 @@ from warmstart.errors import ModelError
 from warmstart.objectives import Batch, Head, Loss, Objective, Row
 from warmstart.objectives.bidirectional import batch_of, draw_tokens, places_of, vocabulary_of
 from warmstart.objectives.blocks import NO_TARGET, stacked, token_loss
+from warmstart.objectives.output_layer import token_loss_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -92,3 +93,6 @@ class Masked(Objective):
         """Mean cross entropy of the hidden tokens, nats."""
         output = model(input_ids=batch["input_ids"], **places_of(model, batch))
         return token_loss(output.logits, batch["labels"])
+
+    def loss_without_logits(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
+        return token_loss_of(model, batch["labels"], input_ids=batch["input_ids"], **places_of(model, batch))

@@ -10,7 +10,8 @@ Sources: J. Devlin et al., "BERT", 2018, and google-research/bert (`max_predicti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from warmstart.objectives import Batch, Loss, Row
 from warmstart.objectives.bidirectional import places_of
 from warmstart.objectives.blocks import NO_TARGET, token_loss
 from warmstart.objectives.masked import Masked
+from warmstart.objectives.output_layer import token_loss_of
 
 ROUNDED_TO = 8
 
@@ -53,14 +55,24 @@ class MaskedAtTargets(Masked):
 
     def loss(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
         """Mean cross entropy of the hidden tokens, nats."""
-        there = batch["places"] >= 0
-        places = batch["places"].clamp(min=0)
-        logits = logits_at(model, places, input_ids=batch["input_ids"], **places_of(model, batch))
-        labels = torch.where(there, batch["labels"].gather(1, places), NO_TARGET)
+        places, labels = _targets(batch)
+        with states_at(model, places):
+            logits = model(input_ids=batch["input_ids"], **places_of(model, batch)).logits
         loss = token_loss(logits, labels)
         loss.right = (logits.detach().argmax(dim=-1) == labels).sum()
         loss.logits = None  # they do not stand beside the batch's labels
         return loss
+
+    def loss_without_logits(self, model: nn.Module, batch: Batch, extra: nn.Module | None = None) -> Loss:
+        places, labels = _targets(batch)
+        with states_at(model, places):
+            return token_loss_of(model, labels, input_ids=batch["input_ids"], **places_of(model, batch))
+
+
+def _targets(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the targets stand and what they are, int64 `(batch, places)`; 0 and -100 fill up."""
+    places = batch["places"].clamp(min=0)
+    return places, torch.where(batch["places"] >= 0, batch["labels"].gather(1, places), NO_TARGET)
 
 
 def target_places(labels: np.ndarray) -> np.ndarray:
@@ -72,14 +84,14 @@ def target_places(labels: np.ndarray) -> np.ndarray:
     return np.where(np.arange(width) < targets.sum(axis=1)[:, None], first, -1)
 
 
-def logits_at(model: nn.Module, places: torch.Tensor, **given: Any) -> torch.Tensor:
-    """The logits of some places of each row, `(batch, places, vocabulary)`: the model's trunk reads everything, and its
-    head is handed the hidden states of these places alone.
+@contextmanager
+def states_at(model: nn.Module, places: torch.Tensor) -> Iterator[None]:
+    """Inside, a model's logits are those of some places of each row, `(batch, places, vocabulary)`: its trunk reads
+    everything, and its head is handed the hidden states of these places alone.
 
     Args:
         model: a model of `transformers` whose head looks at each place by itself.
         places: int64 `(batch, places)`.
-        given: what the model is called with.
 
     Raises:
         ModelError: the head of this model is not built upon such a trunk.
@@ -96,6 +108,6 @@ def logits_at(model: nn.Module, places: torch.Tensor, **given: Any) -> torch.Ten
 
     hook = trunk.register_forward_hook(keep)
     try:
-        return model(**given).logits
+        yield
     finally:
         hook.remove()

@@ -4,7 +4,9 @@ What is counted are the matrix products that the model's definition asks for, in
 in the forward pass, four in the backward pass. PyTorch's counter does not see the CPU's fused attention at all, and
 counts the recomputation inside fused attention kernels on a GPU; both would make the number depend on the kernel. Here
 every fused attention counts like the written-out one, so that `sdpa` and `eager` give the same number. Causal attention
-is not discounted (the convention of most papers). Element-wise work and the optimizer are not counted.
+is not discounted (the convention of most papers). Element-wise work and the optimizer are not counted. What a loss in
+chunks does instead of making all logits is the same products, and so the same number; what activation checkpointing
+(`warmstart/train/activations.py`) computes a second time is compute that is spent, and counts.
 
 Where the shape changes from step to step, measuring every shape would double the work. There every matrix product is
 linear in the tokens, or in the pairs of tokens that attention compares: two tiny measurements give both prices,

@@ -27,14 +27,17 @@ from warmstart.data.mix.ahead import Ahead
 from warmstart.errors import Interrupted, StateError, UserError
 from warmstart.evaluate import Subject
 from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
+from warmstart.objectives.output_layer import output_layer
 from warmstart.randomness import derive_seed, numpy_generator, seeded
 from warmstart.recipe import Stage
+from warmstart.train.activations import checkpoint_activations
 from warmstart.train.chain import Chain, chain_of
 from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors
 from warmstart.train.companions import Companions
 from warmstart.train.compute import FlopMeter, batch_key
 from warmstart.train.interrupts import interrupts
 from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
+from warmstart.train.liger import use_liger
 from warmstart.train.memory import keep_freed_memory
 from warmstart.train.metrics import MetricsLog
 from warmstart.train.penalties import Ground, Moment
@@ -115,6 +118,12 @@ class Training:
         self.model.train()  # transformers hands a loaded model out in evaluation mode: without its dropout
         if self.settings.layout == "unpadded":
             use_varlen(self.model)
+        if self.settings.activation_checkpointing:
+            checkpoint_activations(self.model)
+        if self.settings.liger:
+            use_liger(self.model, self.device)
+        if self.settings.compile:
+            output_layer(self.model)  # looked for now, so that a resumed run compiles what the first one did
         self.objective = stage.objective.for_model(self.model)
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
             self._rows = cast(Any, torch.utils.data.ConcatDataset(data.train))  # a lazy sequence of blocks
@@ -626,10 +635,9 @@ class Training:
         return own if self.device.type == "cpu" else [to_device(part, self.device) for part in own]
 
     def _objective_loss(self, model: Any, batch: Batch, extra: Any, keep_logits: bool = False) -> Loss:
-        loss = self.objective.loss(model, batch, extra)
-        if not keep_logits:  # a compiled step need not hand out the largest tensor it has
-            loss.logits = None
-        return loss
+        if keep_logits:
+            return self.objective.loss(model, batch, extra)
+        return self.objective.loss_without_logits(model, batch, extra)
 
     def _ground(self, name: str) -> Ground:
         """What the penalty of this name stands on."""

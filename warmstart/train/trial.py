@@ -186,7 +186,7 @@ class Trials:
 
             def forward(batch: Batch = batch, found: list[Loss] = found) -> None:
                 with torch.no_grad(), autocast(loop.device.type, loop.precision):
-                    found.append(loop.objective.loss(loop.model, batch, loop.extra))
+                    found.append(loop.objective.loss_without_logits(loop.model, batch, loop.extra))
 
             self.flops += self._measured(("ahead", *batch_key(batch)), forward, found) * loop.processes.count
             nats += float(found[0].total) * int(found[0].targets)

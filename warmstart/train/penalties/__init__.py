@@ -55,7 +55,7 @@ class Ground:
     def loss(self, batch: Batch) -> Loss:
         """The objective's loss of a batch under the model."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.objective.loss(self.model, batch, self.extra)
+            return self.objective.loss_without_logits(self.model, batch, self.extra)
 
     def weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The weights that train, with their names."""
