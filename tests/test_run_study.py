@@ -18,7 +18,8 @@ from corpora import TINY_GPT2, tiny_recipe, write_corpus
 import warmstart
 from warmstart.errors import RecipeError
 from warmstart.report.results import Results
-from warmstart.run_study import _forget, plan
+from warmstart.run_study import plan
+from warmstart.studies.tasks import forget
 
 
 def tiny_study(corpus: Path, flops: float = 2e8) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def test_a_fresh_study_does_not_begin_with_what_an_earlier_one_made(tmp_path: Pa
         (need / "stage.json").write_text("{}")
     arm = next(task for task in tasks if task.name == "fpi")
     assert arm.ready
-    _forget(tasks)
+    forget(tasks)
     assert not arm.ready
     assert not any(task.finished for task in tasks)
 
