@@ -94,11 +94,12 @@ def study(
         else:
             tasks = plan(study, chosen, count, out)
             shown = Shown(tasks, console)
-            workers: Workers = (
-                OnRay(tasks, jobs, cpus, gpus, shown.say)
-                if engine.kind == "ray"
-                else Processes(tasks, jobs, cpus, gpus)
-            )
+            workers: Workers
+            if engine.kind == "ray":
+                with console.status("connecting to Ray"):
+                    workers = OnRay(tasks, jobs, cpus, gpus, shown.say)
+            else:
+                workers = Processes(tasks, jobs, cpus, gpus)
             rows = Engine("local", engine.workers, engine.batch)
             Schedule(study, tasks, workers, lease, shown, resume, rows).carry_out()
             record = Results.model_validate(collect(study, tasks, slug=slug, scale=scale, seeds=count))

@@ -138,7 +138,7 @@ def test_an_owner_that_cannot_write_for_too_long_ends_itself(tmp_path: Path) -> 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file/run"):
+    with pytest.raises(UserError, match=r"cannot write .*file/run"):
         Lease.claim(tmp_path / "file" / "run")
 
 
@@ -167,7 +167,7 @@ def test_a_follower_hears_every_line_once_over_owners_and_leaves_torn_ones(tmp_p
     path.write_text('{"kind": "a"}\n{"kind": "b", "x"')
     assert follower.lines() == [{"kind": "a"}]
     with path.open("a") as file:
-        file.write(': 1}\nno JSON\n')
+        file.write(": 1}\nno JSON\n")
     (tmp_path / "000003.jsonl").write_text('{"kind": "c"}\n')
     assert follower.lines() == [{"kind": "b", "x": 1}, {"kind": "c"}]
     assert follower.lines() == []

@@ -86,11 +86,12 @@ class OnRay:
         except errors.RayTaskError as error:  # `work` raises nothing: it could not even be begun
             return Word("failed", f"a node cannot begin it; is warmstart installed there? ({_last(error)})")
         except errors.RayError as error:
-            return Word("lost", f"its worker was lost ({type(error).__name__}: {_first(error)})")
+            return Word("lost", f"its worker was lost ({_first(error)})")
 
 
 def _first(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0].split(". ", 1)[0]
+    text = str(error).strip().split("\n", 1)[0].split(". ", 1)[0]
+    return text.rstrip(".") or type(error).__name__
 
 
 def _last(error: Exception) -> str:

@@ -222,7 +222,7 @@ def _place(task: Task) -> str:
     name = task.recipe.stage_name(done)
     lines = read_metrics(task.folder / "stages" / name / "metrics.jsonl")
     again = max(0, max((line["step"] for line in lines), default=0) - step)
-    return f"step {step} of {name}, {again} steps are made again"
+    return f"step {step} of {name} ({again} step{'' if again == 1 else 's'} again)"
 
 
 def _until(there: Callable[[], bool], seconds: float = SILENCE) -> None:
