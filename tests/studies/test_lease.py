@@ -171,3 +171,15 @@ def test_a_follower_hears_every_line_once_over_owners_and_leaves_torn_ones(tmp_p
     (tmp_path / "000003.jsonl").write_text('{"kind": "c"}\n')
     assert follower.lines() == [{"kind": "b", "x": 1}, {"kind": "c"}]
     assert follower.lines() == []
+
+
+def test_a_number_that_was_just_taken_is_not_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that look at the same time see the same highest number."""
+    path = owner(tmp_path)
+    before = path.read_text()
+    seen = iter([0, 1])
+    monkeypatch.setattr(leases, "highest", lambda folder: next(seen))
+    lease = Lease.claim(tmp_path)
+    lease.release()
+    assert lease.path.name == "000002.jsonl"
+    assert path.read_text() == before

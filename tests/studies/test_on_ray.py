@@ -27,6 +27,7 @@ from warmstart.run_study import study as carry_out
 from warmstart.studies.owners import first_line
 
 SAVE_EVERY = 60
+FLOPS = 4e9
 
 
 def test_without_ray_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +50,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def two_arms(folder: Path) -> dict[str, Any]:
-    raw = tiny_study(write_corpus(folder / "c.jsonl"), flops=4e9)
+    raw = tiny_study(write_corpus(folder / "c.jsonl"), flops=FLOPS)
     del raw["arms"]["staged"]
     raw["shared"]["data"]["source"]["path"] = "c.jsonl"  # relative to where the study is started
     raw["shared"]["train"]["save_every"] = SAVE_EVERY
@@ -98,6 +99,10 @@ def test_a_killed_worker_and_ctrl_c_change_nothing_in_the_results(
         lines = path.read_text().splitlines()[:-1] if path.exists() else []
         return max((json.loads(line)["step"] for line in lines), default=0)
 
+    def flops_at(arm: str, step: int) -> float:
+        lines = (out / f"arms/{arm}/seed-0/stages/00-stage/metrics.jsonl").read_text().splitlines()
+        return next(float(line["flops"]) for line in map(json.loads, lines) if line["step"] == step)
+
     first = begin()
     until(lambda: step_of("scratch") > SAVE_EVERY + 5, first)
     lease = out / "leases/arms/scratch/seed-0"
@@ -112,6 +117,10 @@ def test_a_killed_worker_and_ctrl_c_change_nothing_in_the_results(
     place, again = (int(word.split()[0]) for word in told.split("goes on from step ")[1].split("("))
     assert place % SAVE_EVERY == 0 < place
     assert 0 < again <= SAVE_EVERY
+    steps = [
+        line for line in map(json.loads, (lease / "000002.jsonl").read_text().splitlines()) if line["kind"] == "step"
+    ]
+    assert steps[0]["fraction"] > flops_at("scratch", place) / FLOPS  # it did go on from there
     assert not (out / "results.json").exists()
     assert "raylet" not in said
 
