@@ -44,7 +44,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WARMSTART_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         patch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.shutdown()  # what the data tests may have left
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 
