@@ -161,7 +161,7 @@ def test_run_passes_everything_on(recipe, workers, tmp_path):
 def test_study_passes_everything_on(study, workers, tmp_path):
     result = invoke(
         "study", study, "--scale", "smoke", "--seeds", 2, "--arms", "scratch, other", "--jobs", 1,
-        "--engine", "ray", "--workers", 3,
+        "--cpus", 2, "--gpus", 0.5, "--engine", "ray", "--workers", 3,
         "--out", tmp_path / "o", "--results", tmp_path / "r", "--set", "shared.data.length=16",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -176,6 +176,8 @@ def test_study_passes_everything_on(study, workers, tmp_path):
         "seeds": 2,
         "arms": ["scratch", "other"],
         "jobs": 1,
+        "cpus": 2,
+        "gpus": 0.5,
         "resume": True,
         "results": tmp_path / "r",
         "engine": Engine("ray", 3),

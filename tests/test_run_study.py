@@ -13,39 +13,14 @@ import pytest
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from corpora import TINY_GPT2, tiny_recipe, write_corpus
+from corpora import TINY_GPT2, write_corpus
+from tiny_studies import stopping_study, tiny_study
 
 import warmstart
 from warmstart.errors import RecipeError
 from warmstart.report.results import Results
-from warmstart.run_study import _forget, plan
-
-
-def tiny_study(corpus: Path, flops: float = 2e8) -> dict[str, Any]:
-    shared = tiny_recipe(corpus)["stages"][0]
-    for name in ("name", "init", "budget"):
-        shared.pop(name)
-    grow = {"type": "grow", "width": "fpi", "to": {"n_embd": 32, "n_head": 4}}
-    return {
-        "title": "tiny study",
-        "compare": {"baseline": "scratch", "flops": flops, "seeds": 2},
-        "claim": {"what": "training compute saved", "value": 0.5, "where": "elsewhere"},
-        "shared": shared,
-        "sources": {"small": [{"init": TINY_GPT2, "budget": {"steps": 6}}]},
-        "arms": {
-            "scratch": [{"init": TINY_GPT2 | {"n_embd": 32, "n_head": 4}}],
-            "fpi": [{"from": "small", "surgery": [grow]}],
-            "staged": [
-                {
-                    "from": "small",
-                    "surgery": [grow],
-                    "budget": {"share": 0.3},
-                    "train": {"trainable": {"type": "sub-models", "layers": 1}},
-                },
-                {},
-            ],
-        },
-    }
+from warmstart.run_study import plan
+from warmstart.studies.tasks import forget
 
 
 @pytest.mark.slow
@@ -103,7 +78,7 @@ def test_a_fresh_study_does_not_begin_with_what_an_earlier_one_made(tmp_path: Pa
         (need / "stage.json").write_text("{}")
     arm = next(task for task in tasks if task.name == "fpi")
     assert arm.ready
-    _forget(tasks)
+    forget(tasks)
     assert not arm.ready
     assert not any(task.finished for task in tasks)
 
@@ -242,19 +217,6 @@ def test_a_study_of_compositions(tmp_path: Path) -> None:
     assert record["references"] == ["more"]
     assert "validation/perplexity" in arms["eft"]["measured"]
     assert "validation/loss" not in arms["eft"]["measured"]
-
-
-def stopping_study(corpus: Path, seeds: int = 2) -> dict[str, Any]:
-    """Three arms of which one hardly learns, all from nothing."""
-    raw = tiny_study(corpus, flops=4e8)
-    del raw["sources"]
-    start = raw["arms"]["scratch"][0]
-    raw["arms"] = {"scratch": [start]} | {
-        name: [start | {"train": {"learning_rate": rate}}] for name, rate in (("a", 1e-3), ("b", 1.1e-3), ("c", 1e-7))
-    }
-    raw["shared"]["evaluate"]["every"] = 0.1
-    raw["compare"] |= {"seeds": seeds, "stop": "forecast"}
-    return raw
 
 
 def test_stopping_waits_for_the_baseline_of_the_seed_and_for_all_earlier_seeds(tmp_path: Path) -> None:

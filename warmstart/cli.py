@@ -140,6 +140,13 @@ def study(
         str | None, typer.Option(metavar="A,B", help="Only these arms (the baseline is always run).")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one per core, one per GPU.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Cores of each run; default: all of them, divided; on Ray one.")
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="GPU of each run, 0 to 1; default: a whole one, where there is one."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The study's folder; default: runs/<slug>-<scale>.")] = None,
     results: Annotated[
         Path | None, typer.Option(help="Also write the results to <family>/<slug>.json below this folder.")
@@ -149,7 +156,12 @@ def study(
     to: OwnSizes = None,
     resume: Resume = True,
     sets: Sets = None,
-    engine: EngineKind = "local",
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            "--engine", help="Where the runs go on: this machine, or a Ray cluster that sees --out everywhere."
+        ),
+    ] = "local",
     workers: Workers = 1,
 ) -> None:
     """Compare ways of training at equal compute: every arm of a study at every seed."""
@@ -170,6 +182,8 @@ def study(
         seeds=seeds,
         arms=[arm.strip() for arm in arms.split(",") if arm.strip()] if arms else None,
         jobs=jobs,
+        cpus=cpus,
+        gpus=gpus,
         resume=resume,
         results=results,
         console=console,

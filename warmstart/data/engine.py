@@ -9,12 +9,14 @@ processes and machines unchanged.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -77,15 +79,7 @@ def _in_processes(path: Path, function: Function, batch: int, workers: int) -> I
 
 
 def _on_ray(path: Path, function: Function, batch: int) -> Iterator[bytes]:
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise UserError("--engine ray needs Ray: pip install 'warmstart[ray]'") from None
-    for name in ("ray", "ray.data"):  # its own progress lines would bury ours
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
+    ray = connected()
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -98,6 +92,31 @@ def _on_ray(path: Path, function: Function, batch: int) -> Iterator[bytes]:
     )
     for row in answers.iter_rows():
         yield _checked(row["answer"], row["error"])
+
+
+def connected() -> Any:
+    """The module `ray`, connected: to the cluster that RAY_ADDRESS names, that this machine belongs to, or to one of
+    this machine alone. Ray's own lines would bury ours, so it is asked to be silent.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster at RAY_ADDRESS.
+    """
+    if "ray" not in sys.modules:  # Ray reads it when it is imported; what is told of lost workers we say ourselves
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        import ray
+        import ray.data
+        import ray.exceptions
+    except ImportError:
+        raise UserError("--engine ray needs Ray: pip install 'warmstart[ray]'") from None
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        try:
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise UserError(f"--engine ray: no Ray cluster answers ({str(error).splitlines()[0]})") from None
+    return ray
 
 
 def _answer_of_table(function: Function, table: pa.Table) -> pa.Table:

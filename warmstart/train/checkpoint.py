@@ -110,6 +110,12 @@ def load_state(folder: Path) -> State | None:
     return None
 
 
+def newest_step(folder: Path) -> int:
+    """The step of the newest saved state, whole or not; 0 where nothing was ever saved."""
+    found = _states(folder)
+    return _order(found[-1])[0] if found else 0
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[Tensors, dict[str, Any]]:
     """An optimizer's state by the names of the weights: tensors, and everything else as JSON values."""
     names = {id(p): name for name, p in model.named_parameters()}
