@@ -37,6 +37,7 @@ from warmstart.forecast.stopping import FILE, Pair, Stop, Stopped, Watch, read_s
 from warmstart.named_models import located, named_models
 from warmstart.recipe import Recipe, Study
 from warmstart.recipe_file import resolved
+from warmstart.terminal import Terminal
 from warmstart.train.metrics import read_metrics
 from warmstart.train.progress import Reporter
 from warmstart.verdict import Point
@@ -108,7 +109,7 @@ def study(
         UserError: an unknown arm, or a run that failed for a reason the user can mend.
         Interrupted: asked to stop; every run has saved its state.
     """
-    console = console or Console()
+    console = console or Terminal()
     out = Path(out)
     chosen = _chosen_arms(study, arms)
     count = seeds or study.compare.seeds
@@ -131,7 +132,7 @@ def study(
         record.save(Path(results) / study.family / f"{slug}.json")
     page = render(out)
     console.print(comparison_table(record, console.width))
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     return record.model_dump(mode="json")
 
 
@@ -370,12 +371,13 @@ def _listen(queue: Any, by_key: dict, running: dict, console: Console, live: Any
         running.pop(key).join()
         task.shown |= values
         if live is None:
-            console.print(f"{task.title}: {kind}", highlight=False)
+            console.print(f"{task.title}: {kind}", highlight=False, markup=False)
     elif kind == "evaluation":
         task.shown |= values["values"]
         if live is None:
             first = next(iter(values["values"].items()), ("", 0.0))
-            console.print(f"{task.title}: step {values['step']}  {first[0]} {first[1]:.4f}", highlight=False)
+            shown = f"{task.title}: step {values['step']}  {first[0]} {first[1]:.4f}"
+            console.print(shown, highlight=False, markup=False)
     elif kind == "step":
         task.shown |= values
     elif kind == "stage":
