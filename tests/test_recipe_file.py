@@ -223,7 +223,11 @@ BAD: dict[str, tuple[str, int, list[str]]] = {
         7,
         ["stages.0.train: batch_size 5 is not divisible by accumulate 2"],
     ),
-    "a name with a slash": (RECIPE + "    name: a/b\n", 7, ["stages.0.name: found 'a/b'", "must consist of letters, digits, - and _"]),
+    "a name with a slash": (
+        RECIPE + "    name: a/b\n",
+        7,
+        ["stages.0.name: found 'a/b'", "must consist of letters, digits, - and _"],
+    ),
     "a name twice": (
         RECIPE + "    name: x\n  - name: x\n" + DATA + BUDGET,
         8,

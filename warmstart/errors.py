@@ -60,3 +60,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     known = [str(a) for a in itertools.islice(allowed, 1000)]
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def of_a_library(error: BaseException) -> bool:
+    """Whether an error comes from the work and not from outside (Ctrl-C, the end of the process).
+
+    What breaks inside a library in Rust is no `Exception`: a `PanicException` would pass every `except Exception`.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

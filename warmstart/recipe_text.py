@@ -245,7 +245,9 @@ def _pairs(node: yaml.Node, name: str) -> dict[Hashable, tuple[yaml.Node, yaml.N
         key = _scalar(key_node, name)
         if key in own:
             first = _place(own[key][0])[0]
-            raise _fail(name, key_node, f"the key '{str(key)[:100]}' is already given in line {first}; keep one of them")
+            raise _fail(
+                name, key_node, f"the key '{str(key)[:100]}' is already given in line {first}; keep one of them"
+            )
         own[key] = (key_node, value_node)
     return {**merged, **own}
 
