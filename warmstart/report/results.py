@@ -355,7 +355,7 @@ class Results(Form):
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise DataError(f"cannot read the results file {path}: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not JSON: {error}") from None
         return _validated(cls, raw, str(path))
 
