@@ -28,3 +28,10 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     if len(text) > longest:
         text = text[: longest // 2] + " ... " + text[-(longest // 2) :]
     return visible(text.replace("\r\n", " ").replace("\n", " "))
+
+
+def plain(text: str) -> str:
+    """Text that markdown shows as it is."""
+    for character in "\\`*_|[]<":
+        text = text.replace(character, "&lt;" if character == "<" else "\\" + character)
+    return text.replace("\n", " ")

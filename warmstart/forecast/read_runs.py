@@ -8,7 +8,6 @@ a curve is read, and a note says so.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from warmstart.errors import DataError, UserError, nearest
 from warmstart.forecast import Curve, Kind
 from warmstart.recipe_text import read_file
-from warmstart.train.metrics import read_metrics
+from warmstart.train.metrics import finite, read_metrics
 from warmstart.train.schedules import Schedule
 
 Axis = Literal["tokens", "flops", "step"]
@@ -97,28 +96,18 @@ def kind_of(values: Sequence[float]) -> Kind:
 def _points(file: Path, metric: str, axis: Axis) -> list[tuple[float, float]]:
     """(amount, value) at every evaluation after the first step."""
     lines = read_metrics(file)
-    found = [line for line in lines if _number(line.get(metric)) is not None]
+    found = [line for line in lines if finite(line.get(metric)) is not None]
     if not found:
         known = sorted({name for line in lines for name in line if "/" in name})
         raise DataError(
             f"{file}: there is no metric '{metric}'{nearest(metric, known)}; metrics: {', '.join(known) or 'none'}"
         )
-    if any(_number(line.get(axis)) is None for line in found):
+    if any(finite(line.get(axis)) is None for line in found):
         raise DataError(f"{file}: its lines have no '{axis}'")
     points = [(float(line[axis]), float(line[metric])) for line in found if line[axis] > 0]
     if not points:
         raise DataError(f"{file}: '{metric}' was not evaluated after the first step")
     return points
-
-
-def _number(value: Any) -> float | None:
-    """A finite number; None of anything else that a file may hold in its place."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 def _schedule_note(file: Path) -> str:

@@ -59,6 +59,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def finite(value: Any) -> float | None:
+    """A number that can be drawn and calculated with; None of anything else that a file may hold in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
 def _tracker(name: str, title: str, folder: Path) -> Any:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 

@@ -20,7 +20,6 @@ from warmstart.data.sources import OnBadRow, Row, Source, check_value, raise_err
 from warmstart.errors import DataError, nearest, of_a_library
 from warmstart.places import expanded, is_file, is_folder
 
-
 READ = ("json", "csv", "parquet", "arrow", "text", "imagefolder", "audiofolder")
 """The builders of `datasets` whose files are read."""
 
