@@ -258,7 +258,7 @@ def _scalar(node: yaml.ScalarNode, name: str) -> Any:
     try:
         match node.tag.removeprefix(_TAG):
             case "str" | "merge":
-                return text
+                return text if text.isascii() else _whole_characters(text, node, name)
             case "null":
                 return None
             case "bool":
@@ -270,6 +270,14 @@ def _scalar(node: yaml.ScalarNode, name: str) -> Any:
     except (ValueError, KeyError):
         raise _fail(name, node, f"'{text[:40]}' is not a value of the type {node.tag.removeprefix(_TAG)}") from None
     raise _fail(name, node, _no_tag(node.tag))
+
+
+def _whole_characters(text: str, node: yaml.Node, name: str) -> str:
+    """The text with the two halves of a character (`\\ud83d\\ude00`, as JSON writes them) put together."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _fail(name, node, "half a character (a single surrogate); write the whole one") from None
 
 
 def _whole_number(value: int, node: yaml.Node, name: str) -> int:

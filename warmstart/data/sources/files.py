@@ -64,7 +64,7 @@ class Files(Source):
                 on_bad_row(DataError(f"{path}: damaged file: it ends too early"))
 
     def fingerprint(self) -> str:
-        content = [(Path(path).name, file_digest(path)) for path in self._paths()]
+        content = [(path.name, file_digest(path)) for path in self._paths()]
         return digest("files", self.column, self.columns, self.documents, content)
 
     def _paths(self) -> list[Path]:
