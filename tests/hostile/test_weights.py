@@ -57,6 +57,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "nested without end": (written(b"[" * 100_000, b""), "is broken: "),
     "a tensor that is none": (written({"a": 3}, b""), "'a' is int, not a mapping"),
     "a name twice": (written(b'{"a": %b, "a": %b}' % (json.dumps(entry(0, 8)).encode(), json.dumps(entry(8, 16)).encode()), b"\0" * 16), "'a' stands there twice"),
+    "a name that clears the screen": (written({"a\x1b[2J": entry(0, 8)}, b"\0" * 8), "the name 'a␛[2J' has control characters"),
     "an unknown type": (written({"a": entry(0, 8, dtype="PICKLE")}, b"\0" * 8), "'a' has the type 'PICKLE'"),
     "no type": (written({"a": {"shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8), "'a' has the type None"),
     "a negative side": (written({"a": entry(0, 8, [-2])}, b"\0" * 8), "'a' has the shape [-2]"),

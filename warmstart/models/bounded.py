@@ -28,17 +28,20 @@ def memory() -> int:
 
 
 @contextmanager
-def bounded(what: str) -> Iterator[None]:
+def bounded(what: str, tensors: int | None = None) -> Iterator[None]:
     """Ends the building of a model on the meta device that gets too many modules or more weights than memory.
 
     Args:
         what: the model, for the message.
+        tensors: how many the files have that the model is about to get: it may have some more weights (one tensor can be
+            taken apart, a new head is drawn), not many times as many.
 
     Raises:
         ModelError: it got too large.
     """
     limit = memory()
-    modules = weights = 0
+    most = None if tensors is None else 100 + 4 * tensors
+    modules = weights = parameters = 0
 
     def count_module(_: nn.Module, __: str, ___: Any) -> None:
         nonlocal modules
@@ -57,9 +60,16 @@ def bounded(what: str) -> Iterator[None]:
                 f"{limit / 2**30:,.0f} GiB"
             )
 
+    def count_parameter(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal parameters
+        parameters += tensor is not None and tensor.device.type == "meta"
+        if most is not None and parameters > most:
+            raise TooLarge(f"{what} would have more than {most:,} weights, but its files hold {tensors:,}")
+        count_weights(module, name, tensor)
+
     handles = [
         registration.register_module_module_registration_hook(count_module),
-        registration.register_module_parameter_registration_hook(count_weights),
+        registration.register_module_parameter_registration_hook(count_parameter),
         registration.register_module_buffer_registration_hook(count_weights),
     ]
     try:

@@ -43,7 +43,8 @@ def read_config(name: str | Path, said: str | Path | None = None) -> PretrainedC
         raise ModelError(f"{file} is larger than {LARGEST_FILE // 1_000_000} MB; that is no configuration")
     raw, _ = PretrainedConfig.get_config_dict(str(name))
     check_config(raw, f"the config.json of '{said}'")
-    if raw.get("model_type") not in CONFIG_MAPPING and "auto_map" in raw:
+    model_type = raw.get("model_type")
+    if not (isinstance(model_type, str) and model_type in CONFIG_MAPPING) and "auto_map" in raw:
         raise ModelError(
             f"the config.json of '{said}' asks for code of its own (auto_map), which is never run; "
             "a model must be of a type that transformers has"

@@ -130,15 +130,16 @@ def load_model(
         DataError: a packaged model cannot be fetched.
     """
     said, name = name, local(name)
+    tensors = None
     if str(name).startswith((".", "/", "~")) or is_folder(name) or is_file(name):
         name = expanded(name)
-        check_folder(name, said)
+        tensors = check_folder(name, said)
     settings: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
     try:
         config = read_config(name, said)
         if head in NEW_WEIGHTS and vocabulary is not None and getattr(config, "vocab_size", 0) is None:
             settings["vocab_size"] = vocabulary
-        with torch.random.fork_rng(devices=[]), bounded(f"the model '{said}'"):
+        with torch.random.fork_rng(devices=[]), bounded(f"the model '{said}'", tensors):
             torch.manual_seed(derive_seed(seed, "head"))
             model, report = auto_class(head).from_pretrained(str(name), output_loading_info=True, **settings)
     except ModelError:

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 
 from warmstart.errors import ModelError
 from warmstart.places import is_file, is_folder
+from warmstart.visible import visible
 
 INDEX = "model.safetensors.index.json"
 LONGEST_HEADER = 100_000_000
@@ -56,8 +57,8 @@ def weight_files(folder: Path) -> list[Path]:
     return found
 
 
-def check_folder(folder: Path, said: str | Path | None = None) -> None:
-    """Makes sure that a folder has safetensors weights whose headers are true.
+def check_folder(folder: Path, said: str | Path | None = None) -> int:
+    """Makes sure that a folder has safetensors weights whose headers are true, and counts its tensors.
 
     Args:
         said: what the user called the folder.
@@ -82,8 +83,8 @@ def check_folder(folder: Path, said: str | Path | None = None) -> None:
         )
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"'{said}' has no *.safetensors weights ({NEVER})")
-    for file in dict.fromkeys([*weight_files(folder), *sorted(folder.glob("*.safetensors"))]):
-        header(file)
+    files = dict.fromkeys([*weight_files(folder), *sorted(folder.glob("*.safetensors"))])
+    return sum(len(header(file)) for file in files)
 
 
 def header(path: Path) -> dict[str, Entry]:
@@ -125,6 +126,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(path: Path, name: str, raw: Any) -> Entry:
     if not isinstance(raw, Mapping):
         raise _lies(path, f"'{name}' is {type(raw).__name__}, not a mapping")
+    if visible(name) != name or "\n" in name:
+        raise _lies(path, f"the name '{name}' has control characters")
     dtype, shape, place = raw.get("dtype"), raw.get("shape"), raw.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BITS:
         raise _lies(path, f"'{name}' has the type {dtype!r:.40}, which safetensors does not know")
