@@ -116,7 +116,9 @@ class Lineage:
             raw = json.loads(path.read_text(encoding="utf-8"))
             found = cls({str(node["id"]): dict(node) for node in raw["nodes"]}, [dict(edge) for edge in raw["edges"]])
             for edge in found.edges:
-                edge["from"], edge["to"], float(edge.get("flops") or 0.0)  # what is asked of every edge later
+                float(edge.get("flops") or 0.0)
+                if not isinstance(edge["to"], str) or not isinstance(edge["from"], str | None):
+                    raise TypeError("an edge must lead from weights (or nothing) to weights")
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"{path} is no lineage of weights ({type(error).__name__}: {error})") from None
         return found

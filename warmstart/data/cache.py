@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -100,7 +101,7 @@ def file_digest(path: Path) -> str:
                 return remembered
         except (OSError, ValueError):
             pass
-        with path.open("rb") as file:
+        with path.open("rb") if status.st_size else io.BytesIO() as file:
             found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error

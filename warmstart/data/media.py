@@ -68,9 +68,11 @@ def read_media(reference: str) -> bytes:
             raise DataError(f"'{reference}' is cut short: the file has {whole:,} bytes")
         if (whole if size < 0 else size) > LARGEST_FILE:
             raise DataError(f"'{reference}' is larger than {LARGEST_FILE >> 20} MiB")
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            content = stream.read(size)
+        content = b""
+        if whole:  # what has no size is empty, or a file of the kernel, which may wait for ever
+            with file.open("rb") as stream:
+                stream.seek(offset)
+                content = stream.read(size)
     except OSError as error:
         raise DataError(f"'{reference}' cannot be read: {error.strerror or error}") from error
     if not content or (size >= 0 and len(content) < size):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -22,6 +23,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from warmstart.disk import CANNOT_WRITE
 from warmstart.errors import DataError
 
 LIMIT_BYTES = 512 * 2**20  # extracted, per archive; the largest corpus here has 48 MB
@@ -33,6 +35,8 @@ DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile),
     *(NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error),
 )
+
+ITS_OWN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}  # an archive that has `a` as a file and `a/b` in it
 
 
 def unpack(archive: Path, patterns: Sequence[str], folder: Path) -> list[Path]:
@@ -64,7 +68,9 @@ def unpack(archive: Path, patterns: Sequence[str], folder: Path) -> list[Path]:
                             f"{archive.name}: more than {LIMIT_BYTES >> 20} MiB inside; it is not extracted"
                         )
                     out.write(piece)
-    except DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno in CANNOT_WRITE - ITS_OWN:
+            raise
         raise DataError(f"{archive.name}: damaged archive: {type(error).__name__}: {error}") from error
     if missing:
         raise DataError(f"{archive.name}: there is no file '{min(missing)}' in it; is it another version?")

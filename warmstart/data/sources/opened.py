@@ -36,7 +36,8 @@ def opened(path: Path) -> IO[bytes]:
     """
     compression = COMPRESSIONS.get(path.suffix.lower())
     if compression is None:
-        return path.open("rb")
+        # what has no size is empty, or a file of the kernel, which may wait for ever
+        return path.open("rb") if path.stat().st_size else io.BytesIO()
     import pyarrow
 
     stream = pyarrow.input_stream(str(path), compression=compression)
