@@ -1,7 +1,7 @@
 """Paths that a recipe or a row names, looked at without an exception.
 
-`pathlib` raises for a name of 5,000 characters, for a zero byte and for `~nobody`, where the answer is simply that there
-is no such file.
+`pathlib` raises for a name of 5,000 characters, for a zero byte and for `~nobody`, where the answer is simply that
+there is no such file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How much a recipe may become before it is checked.
 
-A file of a few kilobytes can ask for gigabytes without a single alias: what a study shares is written under each of its
-stages, a stage's data under each of its held-out sets, and a path with stars puts a mapping at every place that an earlier
-one has made. All of that is counted before it is done.
+A file of a few kilobytes can ask for gigabytes without a single alias: what a study shares is written under each of
+its stages, a stage's data under each of its held-out sets, and a path with stars puts a mapping at every place that
+an earlier one has made. All of that is counted before it is done.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from warmstart.errors import RecipeError
 from warmstart.recipe_text import MAX_DEPTH
 
 MOST_VALUES = 500_000
-"""Values of a study with everything that its stages inherit written out; 1,747 with nothing written out is the most that a
-packaged one has."""
+"""Values of a study with everything that its stages inherit written out; the largest packaged one has 1,747 without."""
 MOST_STAGES = 300
 MOST_WORK = 2_000_000
 """Values of the study times the number of settings that are put on top of it."""

@@ -1,10 +1,10 @@
 """YAML text to plain values, with the place of every value.
 
-Safe by construction: only text, numbers, true/false, null, lists and mappings come out; no tag makes an
-object. Three traps of YAML 1.1 are closed: `3e13` is a number (the standard reader takes it for text), a key
-that is written twice is an error (the standard reader keeps the last one in silence), and a few lines of
-aliases cannot unfold into gigabytes. How much there may be is counted while it is read, so that a file that is
-too big costs no more than one that is just small enough. This module knows nothing of recipes and imports nothing heavy.
+Safe by construction: only text, numbers, true/false, null, lists and mappings come out; no tag makes an object. Three
+traps of YAML 1.1 are closed: `3e13` is a number (the standard reader takes it for text), a key that is written twice
+is an error (the standard reader keeps the last one in silence), and a few lines of aliases cannot unfold into
+gigabytes. How much there may be is counted while it is read, so that a file that is too big costs no more than one
+that is just small enough. This module knows nothing of recipes and imports nothing heavy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The console that every command prints to: rich's, deaf to what a file would have a terminal do.
 
-rich writes its own escape sequences beside the text, never inside of it. So every control character that is still in the
-text when it is laid out came from a name or a file, and one place is enough to make all of them visible.
+rich writes its own escape sequences beside the text, never inside of it. So every control character that is still in
+the text when it is laid out came from a name or a file, and one place is enough to make all of them visible.
 """
 
 from __future__ import annotations

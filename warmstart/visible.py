@@ -2,7 +2,8 @@
 
 A file can hold what a terminal obeys: `ESC [` moves the cursor and overwrites what stands there, `ESC ]` sets the
 window's title, a carriage return hides the line's beginning, and the marks of writing direction show text in another
-order than it has. They are shown as the signs that Unicode has for them (`␛`), so that a reader sees that they are there.
+order than it has. They are shown as the signs that Unicode has for them (`␛`), so that a reader sees that they are
+there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Archives that somebody else made: paths that lead out, links, bombs. More of them in tests/data/corpora/test_unpack.py."""
+"""Archives that somebody else made: paths that lead out, links, bombs. More in tests/data/corpora/test_unpack.py."""
 
 from __future__ import annotations
 

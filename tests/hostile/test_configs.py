@@ -24,7 +24,13 @@ from warmstart.plan import describe
 from warmstart.recipe import Recipe
 from warmstart.surgery.grow import grow
 
-EVIL_CODE = 'import os\nos.system("echo run > run")\nopen("run", "w").write("run")\nclass Evil: pass\nEvilConfig = EvilModel = Evil\n'
+EVIL_CODE = """\
+import os
+os.system("echo run > run")
+open("run", "w").write("run")
+class Evil: pass
+EvilConfig = EvilModel = Evil
+"""
 AUTO_MAP = {
     "AutoConfig": "evil.EvilConfig",
     "AutoModel": "evil.EvilModel",
@@ -59,14 +65,13 @@ def readers(model: Path) -> dict[str, Callable[[], Any]]:
     """Everything that reads the configuration of a model folder."""
     stage = {"data": {"source": "python-stdlib", "length": 8}, "budget": {"steps": 1}, "tokenizer": {"train": 300}}
     start = {"init": {"like": str(model)}}
+    grown = {"from": str(model), "surgery": [{"type": "grow", "to": {"width": 32}}]}
     return {
         "loaded": lambda: load_model(model, "causal"),
         "with another head": lambda: load_model(model, "embedding"),
         "as a shape": lambda: configuration(str(model), {}),
         "checked": lambda: describe(Recipe.model_validate({"stages": [stage | start]})),
-        "checked as a start": lambda: describe(
-            Recipe.model_validate({"stages": [stage | {"from": str(model), "surgery": [{"type": "grow", "to": {"width": 32}}]}]})
-        ),
+        "checked as a start": lambda: describe(Recipe.model_validate({"stages": [stage | grown]})),
         "grown": lambda: grow(model, model.parent / "grown", to={"width": 32}),
     }  # fmt: skip
 
@@ -133,13 +138,13 @@ def test_kernels_of_the_hub_are_never_fetched(field: str, value: Any, model: Pat
 @pytest.mark.parametrize("field", ["n_layer", "num_hidden_layers", "n_head"])
 def test_a_billion_layers_are_refused_at_once(field: str, model: Path) -> None:
     change(model / "config.json", **{field: 10**9})
-    start = time.monotonic()
+    start = time.process_time()
     for call in readers(model).values():
         with nothing_run(), little_memory(), pytest.raises(UserError, match=rf"{field}: found 1e\+09; at most 4,096"):
             call()
     with little_memory(), pytest.raises(ModelError, match="init: n_layer: found 1e"):
         configuration("gpt2", {"n_layer": 10**9})
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 @pytest.mark.parametrize(
@@ -193,10 +198,10 @@ def test_the_watch_ends_with_the_building() -> None:
 
 def test_weights_that_a_configuration_promises_and_the_file_lacks(model: Path) -> None:
     change(model / "config.json", n_layer=4_000)
-    start = time.monotonic()
+    start = time.process_time()
     with little_memory(), pytest.raises(ModelError, match="would have more than 212 weights, but its files hold 28"):
         load_model(model, "causal")
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 CONFIGS = {

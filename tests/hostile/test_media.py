@@ -89,7 +89,7 @@ def test_text_in_a_picture_that_unfolds_to_gigabytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(opened) (w) file closefile\nshowpage\n%%EOF\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(opened) (w) file closefile\nshowpage\n%%EOF",
         b"<svg xmlns='http://www.w3.org/2000/svg'><image href='http://localhost:1/x'/></svg>",
         b"<html><script>alert(1)</script>",
         b"#define a_width 9\n#define a_height 9\nstatic char a_bits[] = {0x00};",
@@ -149,8 +149,10 @@ def test_a_header_that_claims_more_than_there_is_gives_what_there_is(tmp_path: P
 
 @pytest.mark.parametrize(
     "place",
-    ["/dev/zero", "/dev/random", "/proc/kmsg", ".", "~nobody/x", "a\0b", "x" * 5_000, "http://localhost:1/x.png", "\ud800", "pipe",
-     "a.png#0+99999999999999999999", "a.png#999999999999999999+1", "a.png#0+999999999999", "cache:///etc/passwd", "cache://../x"],
+    ["/dev/zero", "/dev/random", "/proc/kmsg", ".", "~nobody/x", "a\0b", "x" * 5_000,
+     "http://localhost:1/x.png", "\ud800",
+     "pipe", "a.png#0+99999999999999999999", "a.png#999999999999999999+1", "a.png#0+999999999999",
+     "cache:///etc/passwd", "cache://../x"],
 )  # fmt: skip
 def test_a_strange_place_is_refused_at_once(place: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

@@ -35,7 +35,7 @@ BAD = {
     "a space": "a b",
     "an option": "-rf",
     "a star": "a*",
-    "letters from elsewhere": "а",  # noqa: RUF001
+    "letters from elsewhere": "а",
     "too long": "a" * 65,
     "a device": "CON",
     "another device": "lpt1",
@@ -61,7 +61,7 @@ def test_a_bad_name_is_refused_wherever_it_becomes_a_folder(case: str) -> None:
         (Study, study | {"scales": {name: {}}}),
         (Study, study | {"family": name}),
     ):
-        with pytest.raises(ValidationError, match="must consist of letters|at most 64|Windows|valid string"):
+        with pytest.raises(ValidationError, match=r"must consist of letters|at most 64|Windows|valid string"):
             form.model_validate(values)
 
 

@@ -60,10 +60,10 @@ def write(tmp_path: Path):
 
 def refusal(path: Path) -> str:
     """The one line of a refusal that took little time and memory."""
-    start = time.monotonic()
+    start = time.process_time()
     with nothing_run(), little_memory(), pytest.raises(RecipeError) as caught:
         read_any(path)
-    assert time.monotonic() - start < 40
+    assert time.process_time() - start < 20
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
@@ -84,6 +84,15 @@ def merged_laughs(rounds: int) -> str:
     return text
 
 
+MERGED = "".join(f"k{n}: &k{n} {{x{n}: 1}}\n" for n in range(9_000))
+MERGED += f"all: {{<<: [{', '.join(f'*k{n}' for n in range(9_000))}]}}\n"
+SHARED = STUDY.replace("length: 32}", f"length: 32, x: [{'1,' * 5_000}]}}").replace(
+    "arms:\n", "arms:\n" + "".join(f"  a{n}: [{{}}]\n" for n in range(200))
+)
+SETS = RECIPE.replace("columns: [url]", f"columns: [{'a,' * 3_000}]").replace(
+    "also: {web: {source: python-stdlib}}", f"also: {{{', '.join(f's{n}: {{}}' for n in range(3_000))}}}"
+)
+
 # what is wrong -> (the text, a fragment of the message)
 BOMBS: dict[str, tuple[str, str]] = {
     "a billion laughs": (RECIPE + laughs(12), "aliases unfold to more than 50,000 values"),
@@ -100,7 +109,7 @@ BOMBS: dict[str, tuple[str, str]] = {
         "nested too deeply",
     ),
     "many different keys merged": (
-        RECIPE + "".join(f"k{n}: &k{n} {{x{n}: 1}}\n" for n in range(9_000)) + f"all: {{<<: [{', '.join(f'*k{n}' for n in range(9_000))}]}}\n",
+        RECIPE + MERGED,
         "more than 50,000 values",
     ),
     "a tag that makes an object": (RECIPE + "x: !!python/object/apply:os.system [id]\n", "is not allowed"),
@@ -113,12 +122,12 @@ BOMBS: dict[str, tuple[str, str]] = {
     "no such character": (RECIPE + 'x: "\\U00110000"\n', "not YAML"),
     "a control character": (RECIPE + "x: \x1b[31m\n", "not YAML: a control character"),
     "shared by very many": (
-        STUDY.replace("length: 32}", f"length: 32, x: [{'1,' * 5_000}]}}").replace("arms:\n", "arms:\n" + "".join(f"  a{n}: [{{}}]\n" for n in range(200))),
+        SHARED,
         "unfolds to more than 500,000 values",
     ),
     "very many stages": (STUDY + "".join(f"  a{n}: [{{}}]\n" for n in range(400)), "403 stages in all; at most 300"),
     "data of very many sets": (
-        RECIPE.replace("also: {web: {source: python-stdlib}}", f"also: {{{', '.join(f's{n}: {{}}' for n in range(3_000))}}}").replace("columns: [url]", f"columns: [{'a,' * 3_000}]"),
+        SETS,
         "unfolds to more than 500,000 values",
     ),
     "stars that multiply": (
@@ -154,7 +163,9 @@ def test_sources_that_need_each_other_many_times_over(write: Any) -> None:
     stage = "{{init: {{like: gpt2}}, tokenizer: {{load: {0}}}, budget: {{flops: 1e9}}}}"
     chain = ["  s0: [{init: {like: gpt2}, budget: {flops: 1e9}}]\n"]
     chain += [f"  s{n}: [{stage.format(f's{n - 1}')}, {stage.format(f's{n - 1}')}]\n" for n in range(1, 61)]
-    study = read_study(write(STUDY.replace("sources: {small: [{init: {like: gpt2}, budget: {flops: 1e9}}]}\n", "sources:\n" + "".join(chain)).replace("from: small", "from: s60")))  # fmt: skip
+    one = "sources: {small: [{init: {like: gpt2}, budget: {flops: 1e9}}]}\n"
+    text = STUDY.replace(one, "sources:\n" + "".join(chain)).replace("from: small", "from: s60")
+    study = read_study(write(text))
     assert study.needed(study.arms["longer"]) == [f"s{n}" for n in range(61)]
 
 
@@ -203,7 +214,8 @@ def read_recipe_of(values: dict[str, Any]) -> Any:
 
 REAL = [STUDY, RECIPE, *(file.read_text(encoding="utf-8") for file in sorted(STUDIES.glob("*/*.yaml"))[::9])]
 PIECES = st.sampled_from(
-    ["- ", ": ", "\n", "  ", "{", "}", "[", "]", "&a ", "*a", "<<: ", "!!", "!x ", "|\n", ">-\n", "'", '"', "#", "?", "%YAML 1.2\n", "---\n", "...\n", "stages", "arms", "\t", "\\U0001F600", "\ufeff", "0x", "1e9"]
+    ["- ", ": ", "\n", "  ", "{", "}", "[", "]", "&a ", "*a", "<<: ", "!!", "!x ", "|\n", ">-\n", "'", '"', "#", "?",
+     "%YAML 1.2\n", "---\n", "...\n", "stages", "arms", "\t", "\\U0001F600", "\ufeff", "0x", "1e9"]
 )  # fmt: skip
 
 
@@ -220,7 +232,8 @@ def test_fuzz_bytes(tmp_path: Path) -> None:
         path.write_bytes(content)
         read_twice(path)
 
-    fuzz(check, st.binary(max_size=200) | st.lists(PIECES | st.text(max_size=5), max_size=40).map(lambda p: "".join(p).encode("utf-8", "replace")))  # fmt: skip
+    pieces = st.lists(PIECES | st.text(max_size=5), max_size=40)
+    fuzz(check, st.binary(max_size=200) | pieces.map(lambda found: "".join(found).encode("utf-8", "replace")))
 
 
 def test_fuzz_changed_texts(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def chain(length: int, circle: bool = False) -> dict[str, Any]:
 @pytest.mark.parametrize("circle", [False, True])
 def test_a_lineage_without_end(circle: bool, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    start = time.monotonic()
+    start = time.process_time()
     for length, drawn in ((lineage.MOST_DRAWN - 1, True), (5_000, False)):
         (run / "lineage.json").write_text(json.dumps(chain(length, circle)))
         with little_memory():
@@ -185,16 +185,16 @@ def test_a_lineage_without_end(circle: bool, tmp_path: Path) -> None:
     (run / "lineage.json").write_text(json.dumps(chain(20_000)))
     with pytest.raises(DataError, match=r"lineage.json: nodes: .* at most 10000"):
         render(run)
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
 
 
 def test_many_edges_to_one_set_of_weights() -> None:
     edges = [{"from": str(n), "to": "end", "operation": "merge"} for n in range(9_000)]
     shown = ShownLineage.model_validate({"nodes": [], "edges": edges + edges[:500]})
-    start = time.monotonic()
+    start = time.process_time()
     assert lineage.lineage_svg([("", shown)]) == ""
     assert len(lineage.lineage_sentences([("", shown)])) == 9_000
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 # ---- fuzzers -------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ pictures and sounds (`{bytes, path}`), goes into the cache under its hash. Openi
 knows the size and the rate that it wants; preparing opens everything once, so that a broken file is found before
 training starts.
 
-What is opened was written by somebody else: of a picture only the size is looked at before it is decoded, of a sound its
-length and rate, and no format is opened that is itself a program (PostScript).
+What is opened was written by somebody else: a picture's size is looked at before it is decoded, a sound's length and
+rate too, and no format is opened that is itself a program (PostScript).
 
 Pictures are Pillow's (transparency becomes white), sounds are soundfile's: extras `[vision]` and `[audio]`.
 """

@@ -1,8 +1,8 @@
 """A limit on what a configuration may ask for, whatever its fields are called.
 
-A `config.json` of a few bytes can ask for a billion layers, or for one matrix of a petabyte. No list of fields covers all
-of `transformers`, so the limit watches the building itself: modules and weights are counted as they are registered, on the
-meta device, where they have no memory yet.
+A `config.json` of a few bytes can ask for a billion layers, or for one matrix of a petabyte. No list of fields covers
+all of `transformers`, so the limit watches the building itself: modules and weights are counted as they are
+registered, on the meta device, where they have no memory yet.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def bounded(what: str, tensors: int | None = None) -> Iterator[None]:
 
     Args:
         what: the model, for the message.
-        tensors: how many the files have that the model is about to get: it may have some more weights (one tensor can be
-            taken apart, a new head is drawn), not many times as many.
+        tensors: how many the files have that the model is about to get: it may have some more weights (one tensor can
+            be taken apart, a new head is drawn), not many times as many.
 
     Raises:
         ModelError: it got too large.
@@ -56,8 +56,8 @@ def bounded(what: str, tensors: int | None = None) -> Iterator[None]:
         weights += tensor.numel() * tensor.itemsize
         if weights > limit:
             raise TooLarge(
-                f"{what} needs more than {weights / 2**30:,.0f} GiB (at '{name}' {tuple(tensor.shape)}); this machine has "
-                f"{limit / 2**30:,.0f} GiB"
+                f"{what} needs more than {weights / 2**30:,.0f} GiB (at '{name}' {tuple(tensor.shape)}); this machine "
+                f"has {limit / 2**30:,.0f} GiB"
             )
 
     def count_parameter(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:

@@ -23,7 +23,8 @@ def model_card(*, title: str, stage: str, facts: dict[str, Any], recipe: str, li
         3, 1 + max((len(run) for run in re.findall(r"`+", recipe)), default=0)
     )  # a recipe may hold a fence
     return (
-        f"---\n{metadata}---\n\n# {plain(title)}: {plain(stage)}\n\nTrained with warmstart.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"---\n{metadata}---\n\n# {plain(title)}: {plain(stage)}\n\n"
+        f"Trained with warmstart.\n\n| | |\n|---|---|\n{rows}\n\n"
         f"## The recipe\n\n{fence}yaml\n{recipe.rstrip()}\n{fence}\n"
     )
 

@@ -125,8 +125,8 @@ def load_model(
         vocabulary: how many tokens such a head tells apart, where the model does not say.
 
     Raises:
-        ModelError: the folder or id does not exist, has no safetensors weights or broken ones, asks for code or for more
-            than there is memory, or has weights of another head.
+        ModelError: the folder or id does not exist, has no safetensors weights or broken ones, asks for code or for
+            more than there is memory, or has weights of another head.
         DataError: a packaged model cannot be fetched.
     """
     said, name = name, local(name)

@@ -1,9 +1,9 @@
 """The safetensors files of a model folder: what their headers say, checked before anything believes it.
 
 A file is 8 bytes of header length, a header in JSON that lists every tensor's type, shape and place, and the tensors'
-bytes. A header can lie: be longer than the file, give two tensors the same bytes or one tensor bytes that are not there,
-say a shape that its bytes do not fill, name a tensor twice; an index can name files of other folders. All of that is found
-from the header alone, in milliseconds, before memory is taken for a single weight.
+bytes. A header can lie: be longer than the file, give two tensors the same bytes or one tensor bytes that are not
+there, say a shape that its bytes do not fill, name a tensor twice; an index can name files of other folders. All of
+that is found from the header alone, in milliseconds, before memory is taken for a single weight.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ INDEX = "model.safetensors.index.json"
 LONGEST_HEADER = 100_000_000
 """Bytes; the safetensors library has the same limit."""
 BITS = {
-    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32,
+    "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".npz")

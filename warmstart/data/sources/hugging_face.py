@@ -1,9 +1,9 @@
 """A Hugging Face data set: a folder saved by `save_to_disk`, a folder of plain data files, or a hub id.
 
-Read by the `datasets` library, which runs no code of the data set's own. Of the many formats that it knows only those of
-plain rows are read (`READ`): others follow links to other files, or hold pickled tensors. With `streaming: true` nothing is
-written to disk and rows are parsed while they are read. A hub id without `revision` means whatever its main
-branch holds today: give a commit where results must be repeatable.
+Read by the `datasets` library, which runs no code of the data set's own. Of the many formats that it knows only those
+of plain rows are read (`READ`): others follow links to other files, or hold pickled tensors. With `streaming: true`
+nothing is written to disk and rows are parsed while they are read. A hub id without `revision` means whatever its
+main branch holds today: give a commit where results must be repeatable.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class HuggingFace(Source):
         kind = type(builder).__module__.rpartition(".")[2]
         if kind not in READ:
             raise DataError(
-                f"hugging-face '{self.path}': its files are read by '{kind}' of datasets, which is not allowed; allowed: "
-                f"{', '.join(READ)}"
+                f"hugging-face '{self.path}': its files are read by '{kind}' of datasets, which is not allowed; "
+                f"allowed: {', '.join(READ)}"
             )
 
     def _folder(self) -> Path | None:

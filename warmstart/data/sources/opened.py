@@ -1,8 +1,8 @@
 """Files of rows, opened: decompressed with a limit, read line by line with a limit.
 
-A few kilobytes of gzip or zstd unfold to gigabytes. A stream of rows costs no memory, however long it is, but a reader that
-waits for the end of a line (or of a document) holds all of it. So a line has a largest length; and a file that unfolds to far
-more than text ever does is refused, so that it does not take hours either.
+A few kilobytes of gzip or zstd unfold to gigabytes. A stream of rows costs no memory, however long it is, but a
+reader that waits for the end of a line (or of a document) holds all of it. So a line has a largest length; and a file
+that unfolds to far more than text ever does is refused, so that it does not take hours either.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class _Counted(io.RawIOBase):
         self._read += len(content)
         if self._read > self._limit:
             raise TooMuch(
-                f"{self._path}: unfolds to more than {self._limit >> 20:,} MiB, which is more than {RATIO} times its size; "
-                "if that is right, unpack it first"
+                f"{self._path}: unfolds to more than {self._limit >> 20:,} MiB, which is more than {RATIO} times its "
+                "size; if that is right, unpack it first"
             )
         target[: len(content)] = content
         return len(content)
