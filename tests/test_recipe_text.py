@@ -30,7 +30,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampl
         "#",
     ]
 )
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | text
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4), max_leaves=20
 )

@@ -25,7 +25,7 @@ TOKENS = torch.arange(24).view(2, 12)
 def build(like: str, **changes: Any) -> Any:
     torch.manual_seed(0)
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    config = AutoConfig.for_model(like, vocab_size=30, **ids, **(KINDS[like] | changes))
+    config = AutoConfig.for_model(like, **({"vocab_size": 30} | ids | KINDS[like] | changes))
     return (AutoModelForMaskedLM if like == "bert" else AutoModelForCausalLM).from_config(config).eval()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.errors import RecipeError, nearest
+from warmstart.places import is_file, is_folder
 from warmstart.recipe_text import read_file
 
 STUDIES = Path(__file__).parent / "recipes"
@@ -61,7 +62,7 @@ def study_file(path_or_slug: Path | str) -> Path:
     """
     text = str(path_or_slug)
     path = Path(text)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if path.suffix in (".yaml", ".yml") or is_file(path) or is_folder(path):
         return path
     found = {f"{p.parent.name}/{p.stem}": p for p in sorted(STUDIES.glob("*/*.yaml"))}
     for name, file in found.items():

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 import warmstart
 from warmstart.errors import Interrupted, UserError
+from warmstart.terminal import Terminal
+from warmstart.visible import visible
 
 if TYPE_CHECKING:
     from warmstart.yours import Given
 
-console = Console()
+console = Terminal()
 
 
 class _Commands(typer.core.TyperGroup):
@@ -34,12 +35,12 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            for line in str(error).splitlines():
+            for line in str(error).split("\n"):  # other line breaks came from a file
                 print(f"error: {line}", file=sys.stderr)
             raise typer.Exit(2) from None
         except (Interrupted, KeyboardInterrupt) as error:
             said = str(error) or "interrupted"
-            print(f"{said}; resume with: {ctx.meta['command']}", file=sys.stderr)
+            print(f"{visible(said)}; resume with: {ctx.meta['command']}", file=sys.stderr)
             raise typer.Exit(130) from None
 
 
@@ -128,7 +129,7 @@ def run(
         accept_changed_data=accept_changed_data,
         engine=Engine(engine, workers),
     )
-    console.print(f"model: {result.model}", highlight=False, soft_wrap=True)
+    console.print(f"model: {result.model}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -338,7 +339,7 @@ def report(
     """Write (again) the HTML report of a run or a study."""
     from warmstart.report.page import render
 
-    console.print(f"report: {render(folder)}", highlight=False, soft_wrap=True)
+    console.print(f"report: {render(folder)}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -381,7 +382,7 @@ def get_corpora(
     """Fetch corpora into the cache, check them and say what is in them."""
     from warmstart.data.corpora.overview import get
 
-    for line in get(names, language, lambda text: print(text, file=sys.stderr, flush=True)):
+    for line in get(names, language, lambda text: print(visible(text), file=sys.stderr, flush=True)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -399,12 +400,15 @@ def run_data(
     from warmstart.data.export import export, summary
     from warmstart.recipe_file import read_recipe
 
+    def notify(line: str) -> None:
+        console.print(line, markup=False)
+
     read = read_recipe(recipe, sets or ())
     if stage >= len(read.stages):
         raise UserError(f"--stage: {recipe} has the stages 0 to {len(read.stages) - 1}, found {stage}")
     rows = read.stages[stage].data
     assert rows is not None
-    for line in summary(export(rows, out, engine=Engine(engine, workers), notify=console.print), out):
+    for line in summary(export(rows, out, engine=Engine(engine, workers), notify=notify), out):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

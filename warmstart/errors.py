@@ -8,15 +8,33 @@ and exits with code 2. Anything else that escapes is a defect of warmstart and k
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
+
+from warmstart.visible import one_line
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message is for them."""
+    """Something that the user can mend; the message is for them.
+
+    It is one line whatever a name or a file put into it: control characters become visible, and much too long ones are
+    shortened in the middle.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class RecipeError(UserError):
-    """A recipe or study file that cannot be used as it is."""
+    """A recipe or study file that cannot be used as it is; one line for each problem, the first `MOST` of them."""
+
+    MOST = 20
+
+    def __init__(self, *problems: str) -> None:
+        lines = [one_line(str(problem)) for problem in problems[: self.MOST]]
+        if len(problems) > self.MOST:
+            lines.append("... and more problems")
+        Exception.__init__(self, "\n".join(lines))
 
 
 class ModelError(UserError):
@@ -37,5 +55,16 @@ class Interrupted(Exception):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the closest allowed name, or an empty string where none is close."""
-    close = difflib.get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.6)
+    if len(str(name)) > 100:  # no name that is meant; comparing it would take long
+        return ""
+    known = [str(a) for a in itertools.islice(allowed, 1000)]
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def of_a_library(error: BaseException) -> bool:
+    """Whether an error comes from the work and not from outside (Ctrl-C, the end of the process).
+
+    What breaks inside a library in Rust is no `Exception`: a `PanicException` would pass every `except Exception`.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmstart.errors import ModelError
 from warmstart.part import Part
+from warmstart.places import expanded, is_file, is_folder
 from warmstart.recipe import Recipe, Stage, Study
 from warmstart.recipe_file import read_any, read_study
 from warmstart.train.probe import Probe
@@ -80,7 +81,7 @@ def _study(study: Study) -> Iterator[str]:
 
 
 def _found(model: str) -> str:
-    return f"'{model}' ({'a folder' if Path(model).is_dir() else 'a hub id; no folder has this name'})"
+    return f"'{model}' ({'a folder' if is_folder(model) else 'a hub id; no folder has this name'})"
 
 
 def _rows(stage: Stage) -> Iterator[str]:
@@ -123,7 +124,7 @@ def _rate(rate: float | Probe) -> str:
 def _start(stage: Stage, number: int, sources: Sources) -> str:
     if stage.init is not None:
         like = stage.init.like
-        kind = f"a new model like {_found(like)}" if "/" in like or Path(like).is_dir() else f"a new {like} model"
+        kind = f"a new model like {_found(like)}" if "/" in like or is_folder(like) else f"a new {like} model"
         return f"{kind} with {_size(stage):,} weights"
     if stage.carry_on:
         return "the stage before, carrying on its optimizer and its schedule"
@@ -142,13 +143,16 @@ def _size(stage: Stage) -> int:
     """
     import torch
 
+    from warmstart.models.bounded import bounded
     from warmstart.models.build import cannot_build
     from warmstart.models.load import auto_class
 
     config = _new_configuration(stage)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), bounded(f"init: the {config.model_type} model"):
             return int(auto_class(stage.objective.head).from_config(config).num_parameters())
+    except ModelError:
+        raise
     except Exception as error:  # every architecture raises its own kind
         raise cannot_build(config, stage.objective.head, error) from error
 
@@ -201,13 +205,15 @@ def _configuration_before(stage: Stage, sources: Sources) -> PretrainedConfig | 
 
 def _configuration_of(model: str) -> PretrainedConfig | None:
     """The configuration of a model folder; None of a hub id, which is not asked."""
-    from transformers import AutoConfig
+    from warmstart.models.config_file import read_config
 
-    folder = Path(model).expanduser()
-    if not (folder / "config.json").is_file():
+    folder = expanded(model)
+    if not is_file(folder / "config.json"):
         return None
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return read_config(folder, model)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises many kinds here
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"'{model}' has no usable configuration: {text[:300]}") from error

@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from warmstart.disk import write_whole
+from warmstart.errors import StateError
 
 
 def versions() -> dict[str, str]:
@@ -95,7 +96,7 @@ class Lineage:
             for edge in self.edges:
                 if edge["to"] == current and (key := (edge["from"], edge["to"])) not in seen:
                     seen.add(key)
-                    total += edge.get("flops", 0.0)
+                    total += edge.get("flops") or 0.0
                     open_ids.append(edge["from"])
         return total
 
@@ -104,8 +105,20 @@ class Lineage:
 
     @classmethod
     def load(cls, path: Path) -> Lineage:
-        """The lineage of a run folder; empty where the file does not exist."""
+        """The lineage of a run folder; empty where the file does not exist.
+
+        Raises:
+            StateError: the file is broken.
+        """
         if not path.is_file():
             return cls()
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return cls({node["id"]: node for node in raw["nodes"]}, raw["edges"])
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            found = cls({str(node["id"]): dict(node) for node in raw["nodes"]}, [dict(edge) for edge in raw["edges"]])
+            for edge in found.edges:
+                float(edge.get("flops") or 0.0)
+                if not isinstance(edge["to"], str) or not isinstance(edge["from"], str | None):
+                    raise TypeError("an edge must lead from weights (or nothing) to weights")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise StateError(f"{path} is no lineage of weights ({type(error).__name__}: {error})") from None
+        return found

@@ -15,7 +15,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from warmstart.data.batch import Packing
 from warmstart.data.curate import Curation
@@ -39,6 +49,28 @@ from warmstart.train.trainable import Trainable
 from warmstart.yours import Yours
 
 Positive = Annotated[int, Field(gt=0)]
+
+
+LONGEST_NAME = 64
+DEVICES = re.compile(r"(?i)con|prn|aux|nul|com[0-9]|lpt[0-9]")
+
+
+def folder_name(name: str) -> str:
+    """The name itself, where a folder can be called so on every system and lies where it is made.
+
+    Raises:
+        ValueError: anything but letters, digits, - and _; too long; what Windows calls a device.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError(f"the name '{name[:LONGEST_NAME]}' must consist of letters, digits, - and _")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"the name '{name[:20]}...' has {len(name)} characters; at most {LONGEST_NAME}")
+    if DEVICES.fullmatch(name):
+        raise ValueError(f"'{name}' is what Windows calls a device, so no folder can be called so; choose another name")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(folder_name)]
 AnyPart = TypeVar("AnyPart", bound=Part)
 
 
@@ -266,7 +298,7 @@ class Evaluation(Form):
         None,
         description="What the evaluators look at in the place of the trained model alone: its composition with others.",
     )
-    also: dict[str, Data] = Field(
+    also: dict[FolderName, Data] = Field(
         default_factory=dict,
         description="Further held-out sets by name, e.g. the corpus that the model comes from: their metrics are "
         "`<name>/loss`, ... beside `validation/loss`. What a set does not say is as in the stage's own data.",
@@ -278,8 +310,6 @@ class Evaluation(Form):
         for name in also:
             if name in RESERVED:
                 raise ValueError(f"'{name}' is what other metrics are called; choose another name")
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-                raise ValueError(f"the name '{name}' must consist of letters, digits, - and _")
         return also
 
     @model_validator(mode="after")
@@ -300,7 +330,7 @@ class Evaluation(Form):
 class Stage(Form):
     """Weights in -> [surgery] -> data x objective x training -> weights out, evaluated."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
+    name: Annotated[FolderName, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     init: Init | None = Field(None, description="Start from a new random model.")
     from_: ModelName | None = Field(
         None, alias="from", description="Start from a folder, a hub id, or a source of the study."
@@ -476,7 +506,7 @@ class Study(Form):
     """Several recipes (arms) x seeds at equal compute, a metric, a baseline arm, and the claim it tests."""
 
     title: str
-    family: str = "weights"
+    family: FolderName = "weights"
     idea: str = Field("", description="One line: what the method does.")
     modality: str = "text"
     paper: Paper | None = None
@@ -486,7 +516,7 @@ class Study(Form):
         default_factory=dict, description="Fields that every stage has unless it says otherwise."
     )
     sources: dict[
-        str,
+        FolderName,
         Annotated[
             Annotated[list[Stage], Tag("list of stages")] | Annotated[str, Tag("model")],
             Discriminator(lambda value: "model" if isinstance(value, str) else "list of stages"),
@@ -495,9 +525,9 @@ class Study(Form):
         default_factory=dict,
         description="Models that arms start `from`: made by stages, once per seed, or given as a folder or hub id.",
     )
-    arms: Annotated[dict[str, list[Stage]], Field(min_length=1)]
+    arms: Annotated[dict[FolderName, list[Stage]], Field(min_length=1)]
     yours: Yours | None = Field(None, description="Where a user's own model and data go (`--model`, `--data`).")
-    scales: dict[str, dict[str, Any]] = Field(
+    scales: dict[FolderName, dict[str, Any]] = Field(
         default_factory=dict,
         description="Named overrides (smoke, demo, laptop, gpu): dotted paths or nested mappings.",
     )
@@ -607,12 +637,19 @@ class Study(Form):
             ValueError: sources need each other in a circle.
         """
         found: dict[str, None] = {}
-        made = self.made_sources
-        for name in (name for stage in stages for name in named_models(stage) if name in made):
-            if name in above:
-                raise ValueError(f"sources need each other in a circle: {' -> '.join((*above, name))}")
-            found |= dict.fromkeys([*self.needed(made[name], (*above, name)), name])
+        self._need(stages, above, found)
         return list(found)
+
+    def _need(self, stages: Iterable[Stage], above: tuple[str, ...], found: dict[str, None]) -> None:
+        """Adds what stages need to `found`, each source once: a source that many need is looked at only once."""
+        made = self.made_sources
+        for stage in stages:
+            for name in named_models(stage):
+                if name in above:
+                    raise ValueError(f"sources need each other in a circle: {' -> '.join((*above, name))}")
+                if name in made and name not in found:
+                    self._need(made[name], (*above, name), found)
+                    found[name] = None
 
     def _drawn(self, stages: list[Stage], seed: int) -> list[Stage]:
         """Without training the seed is that of the draws in the curation and in the evaluators."""
@@ -785,14 +822,20 @@ def _overridden(node: Any, steps: list[str], done: str, value: Any) -> Any:
     return result
 
 
+def position(step: str) -> int | None:
+    """The position in a list that a step of a dotted path means; None where it is no number."""
+    return int(step) if re.fullmatch(r"-?[0-9]{1,9}", step) else None
+
+
 def _keys(node: Any, step: str, where: str) -> list[Any]:
     if isinstance(node, dict):
         return list(node) if step == "*" else [step]
     if isinstance(node, list):
         if step == "*":
             return list(range(len(node)))
-        if step.lstrip("-").isdigit() and -len(node) <= int(step) < len(node):
-            return [int(step)]
+        number = position(step)
+        if number is not None and -len(node) <= number < len(node):
+            return [number]
     raise KeyError(where)
 
 

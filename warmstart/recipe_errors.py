@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -23,6 +24,8 @@ from warmstart.part import SettingsError
 from warmstart.recipe import Misfit
 from warmstart.recipe_text import Document, Steps
 
+MOST = 200
+"""Problems that are looked at: a file can have a hundred thousand, and nobody reads them."""
 REQUIREMENTS = {
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -148,7 +151,7 @@ def recipe_error(error: ValidationError, form: type[BaseModel], raw: Any, origin
         origins: where those values were written.
     """
     lines: dict[str, int] = {}
-    for problem in _joined(list(_problems(error, form, raw, ()))):
+    for problem in _joined(list(islice(_problems(error, form, raw, ()), MOST))):
         label, steps = origins.find(problem.steps)
         path = ".".join(str(step) for step in (steps[:-1] if problem.missing else steps))
         if label.startswith("--set ") and label.removeprefix("--set ").split("=", 1)[0] == path:
@@ -156,7 +159,7 @@ def recipe_error(error: ValidationError, form: type[BaseModel], raw: Any, origin
         message = "; ".join(filter(None, [problem.found, problem.must]))
         line = re.search(r":(\d+)$", label)
         lines[": ".join(filter(None, [label, path, message]))] = int(line[1]) if line else sys.maxsize
-    return RecipeError("\n".join(sorted(lines, key=lines.__getitem__)))
+    return RecipeError(*sorted(lines, key=lines.__getitem__))
 
 
 def _problems(error: ValidationError, form: type[BaseModel] | None, raw: Any, prefix: Steps) -> Iterator[_Problem]:
@@ -229,6 +232,8 @@ def _message(item: ErrorDetails, form: type[BaseModel] | None, steps: Steps, raw
         bare = _at(raw, steps[:-1])
         hint = f"write {{type: {bare}, {steps[-1]}: ...}}" if isinstance(bare, str) else ""
         return f"'{steps[-1]}' is missing", hint
+    if item["loc"][-1:] == ("[key]",) and kind == "value_error":
+        return "", item["msg"].removeprefix("Value error, ")
     if item["loc"][-1:] == ("[key]",):
         return f"the key {_shown(value)}", "must be text; put it in quotes"
     if kind == "invalid_key":

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from warmstart.catalog import study_file
 from warmstart.errors import RecipeError, nearest
-from warmstart.recipe import Recipe, Study, filled_in, override
+from warmstart.recipe import Recipe, Study, filled_in, override, position
 from warmstart.recipe_errors import Origins, Override, recipe_error
+from warmstart.recipe_limits import check_filled_in, check_setting, check_settings
 from warmstart.recipe_text import Document, Steps, read_file, read_text, write_text
 from warmstart.yours import Given, settings
 
@@ -54,7 +55,9 @@ def read_study(
     document = read_file(path)
     _expect(document, "arms", f"it is a recipe; use: warmstart run {path}")
     raw, applied = _at_scale(document, scale)
-    for setting in settings(raw, given, path.stem) if given else ():
+    found = list(settings(raw, given, path.stem)) if given else []
+    check_settings(raw, len(found), document.name)
+    for setting in found:
         if setting.whole:
             raw, _ = _apply(raw, setting.path, None, setting.option)
         raw, places = _apply(raw, setting.path, setting.value, setting.option)
@@ -170,6 +173,7 @@ def _at_scale(document: Document, scale: str | None) -> tuple[dict[str, Any], li
         line = document.places[("scales", scale)][0]
         raise RecipeError(f"{document.name}:{line}: scales.{scale}: found {entries!r:.40}; must be a mapping")
     applied = []
+    check_settings(raw, len(entries), f"{document.name}: scales.{scale}")
     for path, value in entries.items():
         written = ("scales", scale, path)
         where = f"{document.name}:{document.places[written][0]}: scales.{scale}.{path}"
@@ -180,6 +184,7 @@ def _at_scale(document: Document, scale: str | None) -> tuple[dict[str, Any], li
 
 def _apply(raw: Any, path: str, value: Any, where: str) -> tuple[Any, list[Steps]]:
     """`raw` with a value at a dotted path, and the places that the path meant."""
+    check_setting(raw, path, value, where)
     try:
         changed = override(raw, path, value)
     except KeyError as error:
@@ -209,7 +214,8 @@ def _places(raw: Any, path: list[str], done: Steps) -> Iterable[Steps]:
         if path[0] == "*":
             numbers = list(range(len(raw)))
         else:
-            numbers = [int(path[0]) % len(raw)] if raw and path[0].lstrip("-").isdigit() else []
+            number = position(path[0])
+            numbers = [number % len(raw)] if raw and number is not None else []
         for number in numbers:
             yield from _places(raw[number], path[1:], (*done, number))
 
@@ -220,6 +226,7 @@ def _check(form: type[Form], document: Document, raw: Any, applied: list[Overrid
         label = f"--set {text}"
         raw, places = _apply(raw, path, value, label)
         applied = [*applied, Override(places, value, label=label)]
+    check_filled_in(raw, document.name)
     try:
         return form.model_validate(raw)
     except ValidationError as error:

@@ -1,9 +1,10 @@
 """YAML text to plain values, with the place of every value.
 
-Safe by construction: only text, numbers, true/false, null, lists and mappings come out; no tag makes an
-object. Three traps of YAML 1.1 are closed: `3e13` is a number (the standard reader takes it for text), a key
-that is written twice is an error (the standard reader keeps the last one in silence), and a few lines of
-aliases cannot unfold into gigabytes. This module knows nothing of recipes and imports nothing heavy.
+Safe by construction: only text, numbers, true/false, null, lists and mappings come out; no tag makes an object. Three
+traps of YAML 1.1 are closed: `3e13` is a number (the standard reader takes it for text), a key that is written twice
+is an error (the standard reader keeps the last one in silence), and a few lines of aliases cannot unfold into
+gigabytes. How much there may be is counted while it is read, so that a file that is too big costs no more than one
+that is just small enough. This module knows nothing of recipes and imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from warmstart.errors import RecipeError
 Steps = tuple[Any, ...]
 """The way to a value: mapping keys and list positions, e.g. `("stages", 0, "budget", "steps")`."""
 
-MAX_BYTES = 2_000_000
-MAX_NODES = 100_000
+MAX_BYTES = 1_000_000
+MAX_NODES = 50_000
+"""Values with all aliases written out; the largest packaged study has 1,747."""
+MAX_DEPTH = 50
+"""Lists and mappings inside of each other."""
+WHOLE_NUMBERS = range(-(2**63), 2**64)
 
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0o[0-7_]+)$")
@@ -33,7 +38,26 @@ _FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    """Builds the tree of nodes, and gives up where it becomes too big or too deep."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self._name, self._nodes, self._depth = name, 0, 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._nodes += 1
+        self._depth += 1
+        line = self.peek_event().start_mark.line + 1
+        if self._nodes > MAX_NODES:
+            raise RecipeError(f"{self._name}:{line}: more than {MAX_NODES:,} values; that is no recipe")
+        if self._depth > MAX_DEPTH:
+            raise RecipeError(f"{self._name}:{line}: {_TOO_DEEP}")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+_TOO_DEEP = f"nested too deeply to be a recipe (more than {MAX_DEPTH} lists and mappings inside of each other)"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -120,7 +144,7 @@ def read_text(text: str, name: str) -> Document:
         RecipeError: as `read_file`.
     """
     try:
-        loader = _Loader(text)
+        loader = _Loader(text, name)
         try:
             root = loader.get_single_node()
         finally:
@@ -135,11 +159,11 @@ def read_text(text: str, name: str) -> Document:
         where = f"{name}:{mark.line + 1}" if mark else name
         hint = "; YAML indents with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
         raise RecipeError(f"{where}: not YAML: {error.problem or error.context}{hint}") from None
+    except ValueError as error:  # \U00110000 in quotes: no such character
+        raise RecipeError(f"{name}: not YAML: {error}") from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise RecipeError(f"{name}:{line}: not YAML: a control character ({error.reason})") from None
-    except RecursionError:
-        raise RecipeError(f"{name}: nested too deeply to be a recipe") from None
 
 
 def write_text(values: Any) -> str:
@@ -156,27 +180,33 @@ def _fail(name: str, node: yaml.Node, message: str) -> RecipeError:
 
 
 def _check_size(root: yaml.Node, name: str) -> None:
-    """Counts nodes as if every alias were written out; an alias inside its own anchor has no end."""
-    sizes: dict[int, int] = {}
+    """Counts nodes and levels as if every alias were written out; an alias inside its own anchor has no end."""
+    sizes: dict[int, tuple[int, int]] = {}
     inside: set[int] = set()
 
-    def size(node: yaml.Node) -> int:
+    def size(node: yaml.Node, above: int) -> tuple[int, int]:
         if id(node) in sizes:
             return sizes[id(node)]
         if id(node) in inside:
             raise _fail(name, node, "an alias refers to something that contains it")
+        if above > MAX_DEPTH:
+            raise _fail(name, node, _TOO_DEEP)
         inside.add(id(node))
-        total = 1
+        children: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
-            total += sum(size(child) for child in node.value)
+            children = node.value
         elif isinstance(node, yaml.MappingNode):
-            total += sum(size(key) + size(value) for key, value in node.value)
+            children = [child for pair in node.value for child in pair]
+        found = [size(child, above + 1) for child in children]
         inside.discard(id(node))
-        sizes[id(node)] = total
-        return total
+        sizes[id(node)] = 1 + sum(count for count, _ in found), 1 + max((depth for _, depth in found), default=0)
+        return sizes[id(node)]
 
-    if size(root) > MAX_NODES:
+    count, depth = size(root, 1)
+    if count > MAX_NODES:
         raise _fail(name, root, f"its aliases unfold to more than {MAX_NODES:,} values; that is no recipe")
+    if depth > MAX_DEPTH:
+        raise _fail(name, root, _TOO_DEEP)
 
 
 def _value(node: yaml.Node, steps: Steps, places: dict[Steps, tuple[int, int]], name: str) -> Any:
@@ -207,14 +237,17 @@ def _pairs(node: yaml.Node, name: str) -> dict[Hashable, tuple[yaml.Node, yaml.N
             for other in several:
                 if not isinstance(other, yaml.MappingNode):
                     raise _fail(name, other, "'<<' takes a mapping (an alias of one) or a list of mappings")
-                merged = {**_pairs(other, name), **merged}
+                for key, pair in _pairs(other, name).items():
+                    merged.setdefault(key, pair)
             continue
         if not isinstance(key_node, yaml.ScalarNode):
             raise _fail(name, key_node, "a key must be text, found a list or a mapping")
         key = _scalar(key_node, name)
         if key in own:
             first = _place(own[key][0])[0]
-            raise _fail(name, key_node, f"the key '{key}' is already given in line {first}; keep one of them")
+            raise _fail(
+                name, key_node, f"the key '{str(key)[:100]}' is already given in line {first}; keep one of them"
+            )
         own[key] = (key_node, value_node)
     return {**merged, **own}
 
@@ -225,18 +258,32 @@ def _scalar(node: yaml.ScalarNode, name: str) -> Any:
     try:
         match node.tag.removeprefix(_TAG):
             case "str" | "merge":
-                return text
+                return text if text.isascii() else _whole_characters(text, node, name)
             case "null":
                 return None
             case "bool":
                 return {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}[text.lower()]
             case "int":
-                return int(plain, 0)
+                return _whole_number(int(plain, 0), node, name)
             case "float":
                 return float(plain.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except (ValueError, KeyError):
         raise _fail(name, node, f"'{text[:40]}' is not a value of the type {node.tag.removeprefix(_TAG)}") from None
     raise _fail(name, node, _no_tag(node.tag))
+
+
+def _whole_characters(text: str, node: yaml.Node, name: str) -> str:
+    """The text with the two halves of a character (`\\ud83d\\ude00`, as JSON writes them) put together."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _fail(name, node, "half a character (a single surrogate); write the whole one") from None
+
+
+def _whole_number(value: int, node: yaml.Node, name: str) -> int:
+    if value not in WHOLE_NUMBERS:
+        raise _fail(name, node, "a whole number of more than 64 bits; write it with an exponent (1e30) or in quotes")
+    return value
 
 
 def _no_tag(tag: str) -> str:

@@ -55,7 +55,7 @@ def measure(
             if value is None:
                 known = ", ".join(measured[arm][-1])
                 raise UserError(f"compare.metric: '{study.compare.metric}' is not measured; measured: {known}")
-            console.print(f"{arm} (seed {seed}): {study.compare.metric} {value:.4f}", highlight=False)
+            console.print(f"{arm} (seed {seed}): {study.compare.metric} {value:.4f}", highlight=False, markup=False)
     data = study.recipe(study.compare.baseline, 0).stages[0].data
     assert data is not None
     return Results.build(
@@ -86,7 +86,7 @@ def values_of(
     """What a stage's evaluators find in its rows."""
     assert stage.data is not None
     values: dict[str, float] = {}
-    notify = None if console is None else (lambda line: console.print(line, highlight=False))
+    notify = None if console is None else (lambda line: console.print(line, highlight=False, markup=False))
     for evaluator in stage.evaluate.evaluators:
         values |= evaluator.evaluate_rows(stage.data, engine=engine, cache_dir=cache_dir, notify=notify)
     return values

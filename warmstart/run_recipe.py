@@ -114,7 +114,7 @@ def run(
                     _finish_stage(folder)
                 processes.wait_for_everyone()
                 reporter.event("done", name=name)
-            result.stages.append(json.loads((folder / "stage.json").read_text(encoding="utf-8")))
+            result.stages.append(_facts_of(folder / "stage.json"))
     finally:
         reporter.close()
     if processes.is_main_process:
@@ -280,6 +280,21 @@ def _run_stage(
     write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
 
 
+def _facts_of(path: Path) -> dict[str, Any]:
+    """What a finished stage says of itself.
+
+    Raises:
+        StateError: the file is broken.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StateError(f"{path} is broken ({error}); start again with --fresh") from None
+    if not isinstance(found, dict) or not isinstance(found.get("final", {}), dict):
+        raise StateError(f"{path} is no record of a finished stage; start again with --fresh")
+    return found
+
+
 def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
     """What was measured before the first step and at the end of each finished stage."""
     return [stages[0].get("first", {}), *(stage["final"] for stage in stages)] if stages else []
@@ -287,7 +302,7 @@ def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 def _finish_flops(model: Path) -> float:
     """What the stage that left this model computed for those after it."""
-    return float(json.loads((model.parent / "stage.json").read_text(encoding="utf-8")).get("finish_flops", 0.0))
+    return float(_facts_of(model.parent / "stage.json").get("finish_flops", 0.0))
 
 
 def _earlier_state(stage: Stage, start: str | None) -> Path | None:
@@ -308,7 +323,7 @@ def _reused_flops(stage: Stage, start_id: str, lineage: Lineage) -> float:
     for name in named_models(stage.model_copy(update={"from_": None, "tokenizer": None})):
         finished = Path(name).parent / "stage.json"
         if finished.is_file():
-            identities.append(json.loads(finished.read_text(encoding="utf-8"))["weights"])
+            identities.append(str(_facts_of(finished).get("weights")))
             known.absorb(Lineage.load(finished.parent.parent.parent / "lineage.json"))
     return known.cost(*identities)
 

@@ -33,6 +33,7 @@ from warmstart.studies.results import collect
 from warmstart.studies.schedule import Schedule, Workers
 from warmstart.studies.shown import Shown
 from warmstart.studies.tasks import chosen_arms, plan
+from warmstart.terminal import Terminal
 
 __all__ = ["collect", "plan", "study"]
 
@@ -75,7 +76,7 @@ def study(
         UserError: an unknown arm, another process at work in `out`, or runs that failed for a reason the user can mend.
         Interrupted: asked to stop; every run has saved its state.
     """
-    console, engine, out = console or Console(), engine or Engine(), Path(out)
+    console, engine, out = console or Terminal(), engine or Engine(), Path(out)
     if gpus is not None and not 0 <= gpus <= 1:
         raise UserError(f"--gpus: found {gpus:g}; a run takes a share of one accelerator, 0 to 1")
     chosen = chosen_arms(study, arms)
@@ -110,7 +111,7 @@ def study(
     finally:
         lease.release()
     console.print(comparison_table(record, console.width))
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     return record.model_dump(mode="json")
 
 

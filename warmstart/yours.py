@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from warmstart.errors import ModelError, RecipeError
+from warmstart.places import expanded, is_file, is_folder
 from warmstart.recipe_text import read_text
 
 FILE_ENDINGS = frozenset(
@@ -159,12 +160,12 @@ def _of_model(yours: YourModel, study: Mapping[str, Any], model: str) -> Iterato
 
 def _check_folder(model: str) -> None:
     """A folder is told to be none before anything runs; what looks like a hub id is left to the hub."""
-    folder = Path(model).expanduser()
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    folder = expanded(model)
+    if is_folder(folder) and not is_file(folder / "config.json"):
         inside = sorted(path.parent for path in folder.glob("**/config.json"))
         hint = f"; there is one in {inside[0]}" if inside else ""
         raise ModelError(f"--model {model}: not a model folder, it has no config.json{hint}")
-    if not folder.is_dir() and not HUB_ID.fullmatch(model) and ("/" in model or model.startswith((".", "~"))):
+    if not is_folder(folder) and not HUB_ID.fullmatch(model) and ("/" in model or model.startswith((".", "~"))):
         raise ModelError(f"--model {model}: there is no such folder")
 
 
@@ -231,9 +232,9 @@ def source(data: str | Mapping[str, Any], columns: Sequence[str] = ()) -> dict[s
     """
     if isinstance(data, Mapping):
         return dict(data)
-    path = Path(data).expanduser()
-    is_file = path.is_file() or any(sign in data for sign in "*?[") or path.suffix.lower() in FILE_ENDINGS
-    kind = "hugging-face" if not is_file and (path.is_dir() or HUB_ID.fullmatch(data)) else "files"
+    path = expanded(data)
+    rows_file = is_file(path) or any(sign in data for sign in "*?[") or path.suffix.lower() in FILE_ENDINGS
+    kind = "hugging-face" if not rows_file and (is_folder(path) or HUB_ID.fullmatch(data)) else "files"
     return {"type": kind, "path": data} | ({"columns": list(columns)} if columns else {})
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.disk import CANNOT_WRITE, sync
-from warmstart.errors import UserError
+from warmstart.errors import DataError, UserError
 
 CHECKSUM_LIMIT = 256 * 2**20  # larger files are checked by size alone: reading them would take longer than opening
 
@@ -86,18 +87,24 @@ def file_digest(path: Path) -> str:
     change.
 
     So a corpus that is copied to another machine keeps its fingerprint, and a second start reads nothing.
+
+    Raises:
+        DataError: the file cannot be read.
     """
-    status = path.stat()
-    key = digest(str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
-    note = cache_folder() / "digests" / key
     try:
-        remembered = note.read_text(encoding="ascii").strip()
-        if len(remembered) == 32:
-            return remembered
-    except OSError:
-        pass
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        status = path.stat()
+        key = digest(os.fsencode(path.resolve()).hex(), status.st_size, status.st_mtime_ns, status.st_ino)
+        note = cache_folder() / "digests" / key
+        try:
+            remembered = note.read_text(encoding="ascii").strip()
+            if len(remembered) == 32:
+                return remembered
+        except (OSError, ValueError):
+            pass
+        with path.open("rb") if status.st_size else io.BytesIO() as file:
+            found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if time.time() - status.st_mtime > 2:  # a younger file may change again within the clock's grain
         try:
             note.parent.mkdir(parents=True, exist_ok=True)

@@ -92,4 +92,4 @@ def _steps(data: Data, rows: Rows) -> list[dict[str, Any]]:
 
 
 def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:60]

@@ -7,6 +7,9 @@ pictures and sounds (`{bytes, path}`), goes into the cache under its hash. Openi
 knows the size and the rate that it wants; preparing opens everything once, so that a broken file is found before
 training starts.
 
+What is opened was written by somebody else: a picture's size is looked at before it is decoded, a sound's length and
+rate too, and no format is opened that is itself a program (PostScript).
+
 Pictures are Pillow's (transparency becomes white), sounds are soundfile's: extras `[vision]` and `[audio]`.
 """
 
@@ -16,6 +19,7 @@ import hashlib
 import io
 import os
 import re
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,31 +28,51 @@ import numpy as np
 
 from warmstart.data.cache import cache_folder
 from warmstart.errors import DataError, UserError
+from warmstart.places import expanded, is_file
 
-PLACE = re.compile(r"^(?P<path>.*)#(?P<offset>\d+)\+(?P<size>\d+)$")
+PLACE = re.compile(r"(?P<path>.*)#(?P<offset>[0-9]{1,18})\+(?P<size>[0-9]{1,18})", re.DOTALL)
 IN_CACHE = "cache://"
 MEDIA_COLUMNS = ("image", "audio")
 KEPT = "media"
 """The folder of the cache for what stood in rows."""
+LARGEST_FILE = 512 * 2**20
+"""Bytes of one picture or sound as it is stored."""
 LARGEST_IMAGE = 20_000_000
 """Pixels; larger ones are refused before they are decoded: some files of a few kB unfold to gigabytes."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+"""What is opened as a picture. Pillow knows more; for PostScript it starts an interpreter."""
+LONGEST_SOUND = 3600
+"""Seconds."""
+MOST_SAMPLES = 200_000_000
+"""Of all channels together."""
+RATES = range(1_000, 768_001)
+"""Samples a second: resampling from 1 or from 2,147,483,647 takes gigabytes."""
 
 
 def read_media(reference: str) -> bytes:
     """The bytes that a row's `image` or `audio` refers to.
 
     Raises:
-        DataError: there is no such file, or it is too short.
+        DataError: there is no such file, it is too short or too large.
     """
-    found = PLACE.match(reference)
+    found = PLACE.fullmatch(reference)
     path, offset, size = (found["path"], int(found["offset"]), int(found["size"])) if found else (reference, 0, -1)
     file = cache_folder() / path.removeprefix(IN_CACHE) if path.startswith(IN_CACHE) else Path(path)
-    if path.startswith(IN_CACHE) and ".." in file.parts:
+    if path.startswith(IN_CACHE) and (".." in file.parts or not file.is_relative_to(cache_folder())):
         raise DataError(f"'{reference}' lies outside the cache")
+    if not is_file(file):  # a device or a pipe would have no end
+        raise DataError(f"'{reference}' cannot be read: No such file, or no ordinary one")
     try:
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            content = stream.read(size)
+        whole = file.stat().st_size
+        if size > whole:
+            raise DataError(f"'{reference}' is cut short: the file has {whole:,} bytes")
+        if (whole if size < 0 else size) > LARGEST_FILE:
+            raise DataError(f"'{reference}' is larger than {LARGEST_FILE >> 20} MiB")
+        content = b""
+        if whole:  # what has no size is empty, or a file of the kernel, which may wait for ever
+            with file.open("rb") as stream:
+                stream.seek(offset)
+                content = stream.read(size)
     except OSError as error:
         raise DataError(f"'{reference}' cannot be read: {error.strerror or error}") from error
     if not content or (size >= 0 and len(content) < size):
@@ -82,7 +106,7 @@ def reference(value: Any, folder: Path, where: str) -> str | None:
         raise DataError(f"{where}: neither a path nor bytes, but {type(value).__name__}")
     if value.startswith(IN_CACHE):
         return value
-    return str((folder / Path(value).expanduser()).absolute())
+    return str((folder / expanded(value)).absolute())
 
 
 def keep_media(content: bytes) -> str:
@@ -107,22 +131,31 @@ def open_image(reference: str, size: int | None = None) -> np.ndarray:
         DataError: it cannot be read, is no picture, or has more than 20 million pixels.
         UserError: Pillow is missing.
     """
-    return _decoded(reference, size).copy()
+    return (_kept(reference, size) if size is not None else _decoded(reference, None)).copy()
 
 
 @lru_cache(maxsize=16384)
+def _kept(reference: str, size: int) -> np.ndarray:
+    """Pictures at the size that a model takes fit into memory; whole ones, which preparing looks at, do not."""
+    return _decoded(reference, size)
+
+
 def _decoded(reference: str, size: int | None) -> np.ndarray:
     image_of = _pillow()
     content = read_media(reference)
     try:
-        with image_of.open(io.BytesIO(content)) as image:
-            if image.width * image.height > LARGEST_IMAGE:
-                raise DataError(f"'{reference}' has {image.width} x {image.height} pixels; at most {LARGEST_IMAGE:,}")
-            layers = image.convert("RGBA")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures, and of what it puts right by itself
+            with image_of.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > LARGEST_IMAGE:
+                    raise DataError(
+                        f"'{reference}' has {image.width} x {image.height} pixels; at most {LARGEST_IMAGE:,}"
+                    )
+                layers = image.convert("RGBA")
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise whatever they come upon
-        raise DataError(f"'{reference}' is no picture that can be opened: {error}") from error
+        raise DataError(f"'{reference}' is no picture that can be opened ({', '.join(FORMATS)}): {error}") from error
     ground = image_of.new("RGBA", layers.size, "white")
     ground.alpha_composite(layers)
     picture = ground.convert("RGB")
@@ -144,12 +177,31 @@ def open_audio(reference: str, rate: int = 16_000) -> np.ndarray:
     soundfile = _soundfile()
     content = read_media(reference)
     try:
-        samples, found = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(content)) as sound:
+            _check_sound(reference, sound.frames, sound.channels, sound.samplerate)
+            samples, found = sound.read(dtype="float32", always_2d=True), sound.samplerate
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"'{reference}' is no sound that can be opened: {error}") from error
     if not len(samples):
         raise DataError(f"'{reference}' has no samples")
     return resampled(samples.mean(axis=1), int(found), rate)
+
+
+def _check_sound(reference: str, frames: int, channels: int, rate: int) -> None:
+    """Makes sure that what a header says of a sound can be, before memory is taken for it.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if rate not in RATES:
+        raise DataError(f"'{reference}' says {rate:,} samples a second; {RATES[0]:,} to {RATES[-1]:,} can be opened")
+    if frames > LONGEST_SOUND * rate or frames * channels > MOST_SAMPLES:
+        raise DataError(
+            f"'{reference}' says {frames:,} samples of {channels} channels at {rate:,} a second; at most an hour and "
+            f"{MOST_SAMPLES:,} in all can be opened"
+        )
 
 
 def resampled(samples: np.ndarray, found: int, wanted: int) -> np.ndarray:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from warmstart.errors import DataError, UserError, nearest
 from warmstart.forecast import Curve, Kind
-from warmstart.train.metrics import read_metrics
+from warmstart.recipe_text import read_file
+from warmstart.train.metrics import finite, read_metrics
 from warmstart.train.schedules import Schedule
 
 Axis = Literal["tokens", "flops", "step"]
@@ -96,13 +96,13 @@ def kind_of(values: Sequence[float]) -> Kind:
 def _points(file: Path, metric: str, axis: Axis) -> list[tuple[float, float]]:
     """(amount, value) at every evaluation after the first step."""
     lines = read_metrics(file)
-    found = [line for line in lines if isinstance(line.get(metric), int | float)]
+    found = [line for line in lines if finite(line.get(metric)) is not None]
     if not found:
         known = sorted({name for line in lines for name in line if "/" in name})
         raise DataError(
             f"{file}: there is no metric '{metric}'{nearest(metric, known)}; metrics: {', '.join(known) or 'none'}"
         )
-    if any(axis not in line for line in found):
+    if any(finite(line.get(axis)) is None for line in found):
         raise DataError(f"{file}: its lines have no '{axis}'")
     points = [(float(line[axis]), float(line[metric])) for line in found if line[axis] > 0]
     if not points:
@@ -127,10 +127,10 @@ def _schedule_note(file: Path) -> str:
 def _schedule(stage: Path) -> Schedule | None:
     """The schedule of a stage, from its run's recipe."""
     try:
-        raw: Any = yaml.safe_load((stage.parent.parent / "recipe.yaml").read_text(encoding="utf-8"))
+        raw: Any = read_file(stage.parent.parent / "recipe.yaml").values
         given = raw["stages"][int(stage.name.split("-")[0])]["train"]["schedule"]
         return TypeAdapter(Schedule).validate_python(given)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, yaml.YAMLError, ValidationError, UserError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, ValidationError, UserError):
         return None
 
 

@@ -3,15 +3,18 @@ configuration."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
 from typing import Any
 
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from warmstart.errors import ModelError, nearest
+from warmstart.models.bounded import TooLarge, bounded
+from warmstart.models.config_file import check_config, read_config
 from warmstart.models.load import auto_class
 from warmstart.models.packaged import local
+from warmstart.places import expanded, is_folder
 from warmstart.randomness import derive_seed
 
 
@@ -31,6 +34,7 @@ def configuration(like: str, settings: dict[str, Any], tokenizer: Any = None) ->
     model = None if like in CONFIG_MAPPING else _configuration_of(like, CONFIG_MAPPING)
     kind = CONFIG_MAPPING[like if model is None else model.model_type]
     _check_fields(kind, settings, "init")
+    check_config(settings, "init")
     fields = dict(settings)
     if tokenizer is not None:
         known = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
@@ -108,13 +112,15 @@ def _kind_of(model_type: Any, where: str) -> Any:
 def _configuration_of(model: str, model_types: Any) -> PretrainedConfig:
     """The configuration of a model folder, a hub id or a packaged model."""
     model = str(local(model))
-    folder = Path(model).expanduser()
-    if not folder.is_dir() and "/" not in model:
+    folder = expanded(model)
+    if not is_folder(folder) and "/" not in model:
         raise ModelError(f"init.like: transformers has no model type '{model}'{nearest(model, model_types)}")
-    if not folder.is_dir() and model.startswith((".", "/", "~")):
+    if not is_folder(folder) and model.startswith((".", "/", "~")):
         raise ModelError(f"init.like: there is no model folder '{model}'")
     try:
-        return AutoConfig.from_pretrained(str(folder) if folder.is_dir() else model, trust_remote_code=False)
+        return read_config(folder if is_folder(folder) else model, model)
+    except ModelError as error:
+        raise ModelError(f"init.like: {error}") from error
     except Exception as error:  # transformers and the hub's client raise many kinds
         raise ModelError(f"init.like: '{model}' has no usable configuration: {one_line(error)}") from error
 
@@ -122,7 +128,7 @@ def _configuration_of(model: str, model_types: Any) -> PretrainedConfig:
 def _is_own(tokenizer: Any, model: str) -> bool:
     """Whether a tokenizer was loaded from this model folder or hub id."""
     origin = str(getattr(tokenizer, "name_or_path", "") or "")
-    return bool(origin) and Path(origin).expanduser().resolve() == Path(local(model)).expanduser().resolve()
+    return bool(origin) and expanded(origin).resolve() == expanded(local(model)).resolve()
 
 
 def _own_names(config: PretrainedConfig, fields: dict[str, Any]) -> dict[str, Any]:
@@ -139,12 +145,28 @@ def new_model(config: PretrainedConfig, head: str, seed: int) -> PreTrainedModel
     Raises:
         ModelError: `transformers` has no such head for this model type, or the sizes do not fit each other.
     """
+    check_size(config, head)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
         try:
             return auto_class(head).from_config(config, dtype=torch.float32)
         except (ValueError, AssertionError, RuntimeError, TypeError, ZeroDivisionError) as error:
             raise cannot_build(config, head, error) from error
+
+
+def check_size(config: PretrainedConfig, head: str) -> None:
+    """Makes sure that a new model fits into memory, before any is taken for it.
+
+    Raises:
+        ModelError: it does not.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), bounded(f"init: the {config.model_type} model"):
+        try:
+            auto_class(head).from_config(copy.deepcopy(config), dtype=torch.float32)
+        except TooLarge:
+            raise
+        except Exception:  # said in a better place: where the model is really built
+            return
 
 
 def cannot_build(config: PretrainedConfig, head: str, error: Exception) -> ModelError:

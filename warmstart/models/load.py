@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from transformers import (
     MODEL_MAPPING,
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForCTC,
@@ -22,8 +21,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from warmstart.errors import ModelError, nearest
+from warmstart.errors import ModelError, nearest, of_a_library
+from warmstart.models.bounded import bounded
+from warmstart.models.config_file import read_config
 from warmstart.models.packaged import local
+from warmstart.models.weight_files import check_folder
+from warmstart.places import expanded, is_file, is_folder
 from warmstart.randomness import derive_seed
 
 LABELS = {0: "original", 1: "replaced"}
@@ -41,9 +44,7 @@ class Detection:
 
     @staticmethod
     def from_pretrained(name: str, **settings: Any) -> Any:
-        return Detection._kind(AutoConfig.from_pretrained(name, trust_remote_code=False)).from_pretrained(
-            name, **settings
-        )
+        return Detection._kind(read_config(name)).from_pretrained(name, **settings)
 
     @staticmethod
     def _kind(config: PretrainedConfig) -> Any:
@@ -60,7 +61,7 @@ class Embedding:
 
     @staticmethod
     def from_pretrained(name: str, **settings: Any) -> Any:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = read_config(name)
         return AutoModel.from_pretrained(name, **settings, **Embedding._without_pooler(config))
 
     @staticmethod
@@ -80,7 +81,7 @@ class ImageText:
 
     @staticmethod
     def from_pretrained(name: str, **settings: Any) -> Any:
-        _check_image_text(AutoConfig.from_pretrained(name, trust_remote_code=False))
+        _check_image_text(read_config(name))
         return AutoModel.from_pretrained(name, **settings)
 
 
@@ -124,31 +125,28 @@ def load_model(
         vocabulary: how many tokens such a head tells apart, where the model does not say.
 
     Raises:
-        ModelError: the folder or id does not exist, has no safetensors weights, or has weights of another head.
+        ModelError: the folder or id does not exist, has no safetensors weights or broken ones, asks for code or for
+            more than there is memory, or has weights of another head.
         DataError: a packaged model cannot be fetched.
     """
     said, name = name, local(name)
-    folder = Path(name)
-    looks_local = str(name).startswith((".", "/", "~")) or folder.exists()
-    if looks_local:
-        folder = folder.expanduser()
-        if not folder.is_dir():
-            raise ModelError(f"there is no model folder '{said}'")
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"'{said}' is not a model folder: it has no config.json")
-        if not any(folder.glob("*.safetensors")):
-            raise ModelError(f"'{said}' has no *.safetensors weights (other formats are not loaded: they may run code)")
-        name = folder
+    tensors = None
+    if str(name).startswith((".", "/", "~")) or is_folder(name) or is_file(name):
+        name = expanded(name)
+        tensors = check_folder(name, said)
     settings: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
     try:
-        if head in NEW_WEIGHTS and vocabulary is not None:
-            config = AutoConfig.from_pretrained(str(name), trust_remote_code=False)
-            if getattr(config, "vocab_size", 0) is None:
-                settings["vocab_size"] = vocabulary
-        with torch.random.fork_rng(devices=[]):
+        config = read_config(name, said)
+        if head in NEW_WEIGHTS and vocabulary is not None and getattr(config, "vocab_size", 0) is None:
+            settings["vocab_size"] = vocabulary
+        with torch.random.fork_rng(devices=[]), bounded(f"the model '{said}'", tensors):
             torch.manual_seed(derive_seed(seed, "head"))
             model, report = auto_class(head).from_pretrained(str(name), output_loading_info=True, **settings)
-    except Exception as error:  # every library below raises its own kind
+    except ModelError:
+        raise
+    except BaseException as error:  # every library below raises its own kind
+        if not of_a_library(error):
+            raise
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the model '{said}' cannot be loaded: {text[:300]}") from error
     missing = sorted(set(report["missing_keys"]) - set(NEW_WEIGHTS.get(head, ())))

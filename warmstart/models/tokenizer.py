@@ -20,8 +20,9 @@ from warmstart.data.cache import cache_folder, digest, entry
 from warmstart.data.curated import FORMAT
 from warmstart.data.documents import documents, training_key
 from warmstart.data.engine import Engine
-from warmstart.errors import ModelError
+from warmstart.errors import ModelError, of_a_library
 from warmstart.models.packaged import local
+from warmstart.places import expanded, is_file, is_folder
 
 if TYPE_CHECKING:
     from warmstart.recipe import Data, Tokenizer
@@ -137,19 +138,23 @@ def load_tokenizer(name: str | Path) -> Any:
         ModelError: there is none, or it has only a slow form.
     """
     name = local(name)
-    folder = Path(name).expanduser()
-    if str(name).startswith((".", "/", "~")) or folder.exists():
-        if not folder.is_dir():
+    if str(name).startswith((".", "/", "~")) or is_folder(name) or is_file(name):
+        folder = expanded(name)
+        if not is_folder(folder):
             raise ModelError(f"there is no tokenizer folder '{name}'")
-        if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        if not any(is_file(folder / file) for file in TOKENIZER_FILES):
             raise ModelError(
                 f"'{name}' has no tokenizer (no {TOKENIZER_FILES[0]}); set the stage's tokenizer to load or train one"
             )
         name = folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)
-    except Exception as error:  # every library below raises its own kind
+    except BaseException as error:  # every library below raises its own kind
+        if not of_a_library(error):
+            raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "trust_remote_code" in str(error):
+            first = "it asks for code of its own (auto_map), which is never run"
         raise ModelError(f"the tokenizer '{name}' cannot be loaded: {first[:300]}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"the tokenizer '{name}' has no fast form (tokenizer.json), which warmstart needs")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from warmstart.data.arrays import given_array
 from warmstart.errors import DataError
 
 DIMENSIONS = 64
@@ -60,10 +61,7 @@ def given_vectors(file: Path, rows: int) -> np.ndarray:
     Raises:
         DataError: it cannot be read, is no matrix of numbers, or has not so many rows.
     """
-    try:
-        found = np.load(file.expanduser(), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"teacher: {file} cannot be read as a .npy file: {error}") from error
+    found = given_array(file, "teacher")
     return checked_vectors(found, rows, str(file))
 
 

@@ -26,6 +26,7 @@ import torch.distributed
 from pydantic import Field
 from torch import nn
 
+from warmstart.data.arrays import given_array
 from warmstart.errors import DataError, ModelError
 from warmstart.objectives import Batch, Head, Loss, Objective, Row
 from warmstart.objectives.bidirectional import batch_of, choosable, draw_tokens, places_of, vocabulary_of
@@ -187,10 +188,7 @@ def given_clusters(file: Path, ordinary: np.ndarray) -> np.ndarray:
     Raises:
         DataError: there is no such file; it has not one whole number per token; a cluster has no ordinary token.
     """
-    try:
-        found = np.load(file.expanduser(), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"map: {file} cannot be read as a .npy file: {error}") from error
+    found = given_array(file, "map")
     if found.shape != ordinary.shape or found.dtype.kind not in "iu":
         raise DataError(
             f"map: {file} must hold one whole number for each of the vocabulary's {len(ordinary)} tokens, "

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from warmstart.report import numbers, table
 from warmstart.report.results import Arm, Results
+from warmstart.train.metrics import finite
 
 Axis = Literal["flops", "tokens"]
 AXIS_TITLES = {"flops": "training FLOPs", "tokens": "training tokens", "step": "steps"}
@@ -165,6 +166,7 @@ def run_charts(stages: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[d
                     key in (*counters, "seconds")
                     or isinstance(value, bool)
                     or not isinstance(value, int | float | None)
+                    or (value is not None and finite(value) is None)
                 ):
                     continue
                 kind = _chart_of(key)
@@ -180,10 +182,10 @@ def run_charts(stages: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> list[d
                         }
                     )
                 for counter in counters:
-                    runs[-1]["x"][counter].append(before[counter] + (line.get(counter) or 0))
+                    runs[-1]["x"][counter].append(before[counter] + (finite(line.get(counter)) or 0))
                 runs[-1]["y"].append(value)
         for counter in counters:
-            before[counter] += max((line.get(counter) or 0 for line in lines), default=0)
+            before[counter] += max((finite(line.get(counter)) or 0 for line in lines), default=0)
     charts: dict[str, dict[str, Any]] = {}
     for (kind, _), runs in series.items():
         if not any(y is not None for run in runs for y in run["y"]):

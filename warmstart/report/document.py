@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -62,8 +63,18 @@ def compressed_plotly() -> str:
 
 def script_json(value: Any) -> str:
     """JSON that may stand in a `<script>` element: no text in it can end the element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = text.encode("utf-8", "replace").decode()  # half a character cannot be written into a page
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for what JSON in a browser has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def section(title: str, content: str, identity: str = "") -> str:
@@ -117,20 +128,28 @@ def facts(values: Mapping[str, Any]) -> str:
     return f"<dl>{pairs}</dl>" if pairs else ""
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+DEEPEST = 8
+"""Levels of nested values that are shown."""
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:
     """(name, text) of every value that is there."""
-    found = []
+    found: list[tuple[str, str]] = []
+    if depth > DEEPEST:
+        return [(prefix.rstrip(": "), "…")]
     for key, value in values.items():
         name = f"{prefix}{str(key).replace('_', ' ')}"
         if isinstance(value, Mapping):
-            found += flatten(value, f"{name}: ")
+            found += flatten(value, f"{name}: ", depth + 1)
         elif value is not None and value != [] and value != "":
             found.append((name.removesuffix(" bytes"), _value_text(str(key), value)))
     return found
 
 
-def _value_text(key: str, value: Any) -> str:
-    if key.endswith("_bytes") and isinstance(value, int | float):
+def _value_text(key: str, value: Any, depth: int = 0) -> str:
+    if depth > DEEPEST:
+        return "…"
+    if key.endswith("_bytes") and isinstance(value, int | float) and abs(value) < 2**80:
         return numbers.size(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -139,7 +158,9 @@ def _value_text(key: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return ", ".join(_value_text("", v) for v in value)
+        return ", ".join(_value_text("", v, depth + 1) for v in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_value_text('', inner, depth + 1)}" for name, inner in value.items())
     # A hash in full tells a reader nothing more; the files beside the page hold all of it.
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b", r"\1…", str(value))
 

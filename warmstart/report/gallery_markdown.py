@@ -15,6 +15,7 @@ from warmstart.errors import UserError
 from warmstart.report import table
 from warmstart.report.figure import description, figure
 from warmstart.report.gallery import LEGEND, MEANING, OWN, SIGNS, Entry
+from warmstart.visible import plain
 
 PAGE = "gallery.md"
 FIGURES = "gallery"
@@ -85,7 +86,7 @@ def _page(found: Sequence[Entry], checkout: Path) -> str:
         f"{len(found)} published systems, each with a study that compares it with its baselines: {told}.",
         "",
         MEANING,
-        f"More in [verdicts.md](verdicts.md). Search: `warmstart catalog {table.plain(QUERY)}`.",
+        f"More in [verdicts.md](verdicts.md). Search: `warmstart catalog {plain(QUERY)}`.",
         "",
         *(f"- {SIGNS[verdict]} **{verdict}**: {meaning}" for verdict, meaning in LEGEND.items()),
         "",
@@ -94,11 +95,11 @@ def _page(found: Sequence[Entry], checkout: Path) -> str:
     ]
     for one in found:
         cells = (
-            f"[{table.plain(one.slug)}](#{one.slug})",
-            table.plain(one.system.family),
-            table.plain(one.system.modality),
-            table.plain(one.system.title),
-            table.plain(one.claimed),
+            f"[{plain(one.slug)}](#{one.slug})",
+            plain(one.system.family),
+            plain(one.system.modality),
+            plain(one.system.title),
+            plain(one.claimed),
             _verdict(one),
         )
         lines.append("| " + " | ".join(cells) + " |")
@@ -106,7 +107,7 @@ def _page(found: Sequence[Entry], checkout: Path) -> str:
         "",
         "## On your own model and data",
         "",
-        f"Systems that take them have a command for it below. {table.plain(OWN)}",
+        f"Systems that take them have a command for it below. {plain(OWN)}",
     ]
     for family, members in groupby(found, key=lambda one: one.system.family):
         lines += ["", f"## {family.capitalize()}"]
@@ -124,24 +125,24 @@ def _verdict(one: Entry) -> str:
 
 def _entry(one: Entry, checkout: Path) -> list[str]:
     system = one.system
-    lines = [f"### {system.slug}", "", f"**{table.plain(system.title)}.** {table.plain(system.idea)}", ""]
-    paper = table.plain(one.paper_text)
+    lines = [f"### {system.slug}", "", f"**{plain(system.title)}.** {plain(system.idea)}", ""]
+    paper = plain(one.paper_text)
     paper = f"[{paper}]({one.paper_link})" if one.paper_link else paper
     arm = f" ({_code(one.own_arm)})" if one.own_arm else ""
-    measured = f": {table.plain(one.measured)}" if one.measured else ""
-    setting = "; ".join(filter(None, [table.plain(one.claimed_where), paper]))
+    measured = f": {plain(one.measured)}" if one.measured else ""
+    setting = "; ".join(filter(None, [plain(one.claimed_where), paper]))
     lines += [
         "| | number | setting |",
         "| --- | --- | --- |",
-        f"| the paper | {table.plain(one.claimed)} | {setting} |",
-        f"| ours | {SIGNS[one.verdict]} **{one.verdict}**{arm}{measured} | {table.plain(one.measured_where)} |",
+        f"| the paper | {plain(one.claimed)} | {setting} |",
+        f"| ours | {SIGNS[one.verdict]} **{one.verdict}**{arm}{measured} | {plain(one.measured_where)} |",
         "",
     ]
     if one.others:
         others = ", ".join(f"{_code(name)} {verdict}" for name, verdict in one.others)
         lines += [f"Beside it, against the same baseline: {others}.", ""]
     if one.results is not None:
-        lines += [f"![{table.plain(description(one.results))}]({FIGURES}/{system.slug}.svg)", ""]
+        lines += [f"![{plain(description(one.results))}]({FIGURES}/{system.slug}.svg)", ""]
     lines += ["```console", f"$ {one.run}", *([f"$ {one.run_on_yours}"] if one.run_on_yours else []), "```", ""]
     if one.takes:
         lines += [*(f"- {name}: {says}." for name, says in one.takes), ""]

@@ -18,6 +18,8 @@ from warmstart.report.results import Lineage, LineageEdge
 BOX_WIDTH, BOX_HEIGHT, ROW, MARGIN = 164, 58, 82, 16
 BEND = 48  # where lines from one box part, before the operations' names
 LABEL_CHARACTERS = 26
+MOST_DRAWN = 300
+"""Sets of weights; of more, nothing could be seen, and laying them out would take long."""
 CHARACTER = 6.2  # about the width of one at 11 pixels
 
 
@@ -44,10 +46,10 @@ def lineage_svg(lineages: Sequence[tuple[str, Lineage]]) -> str:
         lineages: (name, lineage); the name is written at the weights that the lineage ends with, if it is not empty.
 
     Returns:
-        The `<svg>` element, or an empty string where there are no weights.
+        The `<svg>` element, or an empty string where there are no weights, or more than can be drawn.
     """
     graph = _merged(lineages)
-    if not graph:
+    if not 0 < len(graph) <= MOST_DRAWN:
         return ""
     _place(graph)
     lefts = _column_lefts(graph)
@@ -81,14 +83,16 @@ def lineage_sentences(lineages: Sequence[tuple[str, Lineage]]) -> list[str]:
 
 def _merged(lineages: Sequence[tuple[str, Lineage]]) -> dict[str, _Weights]:
     graph: dict[str, _Weights] = {}
+    seen: set[str] = set()
     for name, lineage in lineages:
         for node in lineage.nodes:
             graph.setdefault(node.id, _Weights(node.id, node.name or node.id[:12], node.parameters))
         sources = {edge.from_ for edge in lineage.edges if edge.from_ != edge.to}
         for edge in lineage.edges:
             weights = graph.setdefault(edge.to, _Weights(edge.to, edge.to[:12]))
-            if edge.from_ == edge.to or edge in weights.inward:
+            if edge.from_ == edge.to or (same := edge.model_dump_json()) in seen:
                 continue
+            seen.add(same)
             weights.inward.append(edge)
             if edge.from_ is not None:
                 graph.setdefault(edge.from_, _Weights(edge.from_, edge.from_[:12])).outward.append(edge.to)

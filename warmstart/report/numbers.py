@@ -67,7 +67,7 @@ def percent(share: float | None, decimals: int = 0) -> str:
 
 def metric_decimals(values: Sequence[float | None]) -> int:
     """Decimals that show a metric of this size with four significant digits, from 1 to 5."""
-    known = [abs(v) for v in values if v]
+    known = [abs(v) for v in values if v and math.isfinite(v)]
     return min(max(3 - math.floor(math.log10(max(known))), 1), 5) if known else 3
 
 

@@ -10,23 +10,25 @@ import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from warmstart.disk import write_whole
-from warmstart.errors import DataError
+from warmstart.errors import DataError, UserError
 from warmstart.evaluate.curves import forgetting
+from warmstart.recipe_text import read_file
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
 from warmstart.report.lineage import lineage_sentences, lineage_svg
 from warmstart.report.results import Lineage, Results
+from warmstart.report.stage_facts import RunFacts, StageFacts
 from warmstart.train.metrics import read_metrics
 
 CHIPS = {"holds": ("holds", "✓"), "does not hold": ("fails", "✕"), "unclear": ("unclear", "?")}
 STOPPED = "stopped"
+Form = TypeVar("Form", bound=BaseModel)
 
 
 def render(folder: Path | str) -> Path:
@@ -289,12 +291,13 @@ def _comparison(results: Results) -> str:
 
 
 def _lineage(lineages: Sequence[tuple[str, Lineage]], seed: int | None) -> str:
-    drawing = lineage_svg(lineages)
-    if not drawing:
+    drawing, said = lineage_svg(lineages), lineage_sentences(lineages)
+    if not drawing and not said:
         return ""
     note = "Each box is a set of weights, named by the SHA-256 of its tensors (first 12 digits)"
     note += f"; seed {seed} is shown." if seed is not None else "."
-    sentences = "".join(f"<li>{escape(s)}</li>" for s in lineage_sentences(lineages))
+    sentences = "".join(f"<li>{escape(s)}</li>" for s in said)
+    drawing = drawing or '<p class="fine">More sets of weights than can be drawn.</p>'
     return (
         f'<div class="scroll" tabindex="0" role="group" aria-label="Lineage of the weights">{drawing}</div>'
         f'<p class="fine">{escape(note)}</p>' + details("The lineage in words", f"<ul>{sentences}</ul>")
@@ -335,13 +338,14 @@ def render_run(folder: Path | str) -> Path:
     """
     folder = Path(folder)
     recipe = _read_text(folder / "recipe.yaml")
-    facts_of_run = _read_json(folder / "run.json")
+    facts_of_run = _read_form(RunFacts, folder / "run.json") or RunFacts()
     stages = sorted(p for p in (folder / "stages").glob("*") if p.is_dir())
-    finished = {stage.name: _read_json(stage / "stage.json") for stage in stages}
+    finished = {stage.name: _read_form(StageFacts, stage / "stage.json") for stage in stages}
     metrics = [(stage.name, read_metrics(stage / "metrics.jsonl")) for stage in stages]
     found = charts.run_charts(metrics)
-    title = _title(recipe) or folder.resolve().name
-    done = sum(bool(f) for f in finished.values())
+    lineage = _read_form(Lineage, folder / "lineage.json") or Lineage()
+    title = _title(folder / "recipe.yaml") or folder.resolve().name
+    done = sum(f is not None for f in finished.values())
     eyebrow = f"Run · {len(stages)} stage{'s' if len(stages) != 1 else ''}" + (
         "" if done == len(stages) else f", {done} finished"
     )
@@ -351,49 +355,44 @@ def render_run(folder: Path | str) -> Path:
             "<main>",
             section("Stages", _stage_table(finished), "stages"),
             section("Metrics", _run_plots(found), "metrics"),
-            section(
-                "Where the weights came from", _lineage([("", _read_lineage(folder / "lineage.json"))], None), "lineage"
-            ),
-            section("How it was run", _run_settings(folder, facts_of_run, finished, recipe), "settings"),
+            section("Where the weights came from", _lineage([("", lineage)], None), "lineage"),
+            section("How it was run", _run_settings(facts_of_run, finished, recipe), "settings"),
             "</main>",
-            _footer(facts_of_run.get("versions", {}), facts_of_run.get("commit"), ""),
+            _footer(facts_of_run.versions, facts_of_run.commit, ""),
         ]
     )
     shown = {f"metric-{k}": chart for k, chart in enumerate(found)}
     return write_whole(folder / "report.html", document(f"{title} · warmstart", body, shown))
 
 
-def _stage_table(finished: dict[str, dict[str, Any]]) -> str:
+def _stage_table(finished: dict[str, StageFacts | None]) -> str:
     if not finished:
         return '<p class="fine">No stage has begun.</p>'
-    metrics = list(dict.fromkeys(name for f in finished.values() for name in f.get("final", {})))
+    metrics = list(dict.fromkeys(name for found in finished.values() if found for name in found.final))
     head = ["stage", "steps", "tokens", "FLOPs", "seconds", "peak memory", "weights", *metrics]
-    rows = []
-    for name, stage in finished.items():
+    rows, notes = [], []
+    for name, found in finished.items():
+        stage = found or StageFacts()
         cells = [
-            numbers.scaled(stage.get("steps")),
-            numbers.scaled(stage.get("tokens")),
-            numbers.scaled(stage.get("flops")),
-            numbers.scaled(stage.get("seconds")),
-            numbers.size(stage.get("peak_memory_bytes")),
-            numbers.scaled(stage.get("parameters")),
+            numbers.scaled(stage.steps),
+            numbers.scaled(stage.tokens),
+            numbers.scaled(stage.flops),
+            numbers.scaled(stage.seconds),
+            numbers.size(stage.peak_memory_bytes),
+            numbers.scaled(stage.parameters),
         ]
-        values = [stage.get("final", {}).get(metric) for metric in metrics]
+        values = [stage.final.get(metric) for metric in metrics]
         cells += [numbers.MISSING if v is None else f"{v:.{numbers.metric_decimals([v])}f}" for v in values]
-        rows.append(
-            [escape(name) + ("" if stage else ' <span class="chip unclear">unfinished</span>'), *map(escape, cells)]
-        )
-    notes = [
-        f"{name}: {change['surgery'].get('type', 'surgery')} keeps the function {change['promise']}; "
-        f"largest logit difference {change['largest']:.3g}"
-        for name, stage in finished.items()
-        for change in stage.get("surgery", [])
-    ]
-    notes += [
-        f"{name}: learning rate {stage['settled']['learning_rate']:.3g} by probe: {stage['settled']['probe']['reason']}"
-        for name, stage in finished.items()
-        if "probe" in stage.get("settled", {})
-    ]
+        unfinished = "" if found else ' <span class="chip unclear">unfinished</span>'
+        rows.append([escape(name) + unfinished, *map(escape, cells)])
+        for change in stage.surgery:
+            kind = str(change.surgery.get("type", "surgery"))[:100]
+            largest = numbers.MISSING if change.largest is None else f"{change.largest:.3g}"
+            promise = f"keeps the function {change.promise}; largest logit difference {largest}"
+            notes.append(f"{name}: {kind} {promise}")
+        if stage.settled.probe is not None and stage.settled.learning_rate is not None:
+            rate = f"learning rate {stage.settled.learning_rate:.3g} by probe"
+            notes.append(f"{name}: {rate}: {stage.settled.probe.reason}")
     checks = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
     return html_table("What each stage used and reached", head, rows) + checks
 
@@ -411,13 +410,12 @@ def _run_plots(found: Sequence[dict[str, Any]]) -> str:
     return f'<div class="controls">{choice("axis", "Against", options)}</div><div class="grid">{"".join(plots)}</div>'
 
 
-def _run_settings(folder: Path, run: dict[str, Any], finished: dict[str, dict[str, Any]], recipe: str) -> str:
+def _run_settings(run: RunFacts, finished: dict[str, StageFacts | None], recipe: str) -> str:
     again = "warmstart run recipe.yaml --out again"
-    columns = [("Machine", facts(run.get("machine", {})))]
-    columns.append(("Versions", facts({**run.get("versions", {}), "commit": run.get("commit")})))
+    columns = [("Machine", facts(run.machine)), ("Versions", facts({**run.versions, "commit": run.commit}))]
     for name, stage in finished.items():
-        data = stage.get("data", {})
-        shown = facts({"fingerprint": data.get("fingerprint"), **data.get("statistics", {})})
+        data = (stage or StageFacts()).data
+        shown = facts({"fingerprint": data.fingerprint, **data.statistics})
         columns.append((f"Data of {name}" if len(finished) > 1 else "Data", shown))
     return (
         f"<h3>Run it again</h3>{code(again)}"
@@ -426,12 +424,12 @@ def _run_settings(folder: Path, run: dict[str, Any], finished: dict[str, dict[st
     )
 
 
-def _title(recipe: str) -> str:
+def _title(path: Path) -> str:
     try:
-        raw = yaml.safe_load(recipe)
-    except yaml.YAMLError:
+        raw = read_file(path).values
+    except UserError:  # no recipe, or a broken one: the folder's name is title enough
         return ""
-    return str(raw.get("title", "")) if isinstance(raw, dict) else ""
+    return str(raw.get("title", "")) if isinstance(raw, dict) and isinstance(raw.get("title"), str) else ""
 
 
 def _read_text(path: Path) -> str:
@@ -441,23 +439,19 @@ def _read_text(path: Path) -> str:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty where there is none."""
+def _read_form(form: type[Form], path: Path) -> Form | None:
+    """The content of a JSON file; None where there is none.
+
+    Raises:
+        DataError: it cannot be read, is not JSON, or has other fields than it should.
+    """
     text = _read_text(path)
     if not text:
-        return {}
+        return None
     try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise DataError(f"{path}: expected a JSON object, found {type(raw).__name__}")
-    return raw
-
-
-def _read_lineage(path: Path) -> Lineage:
-    try:
-        return Lineage.model_validate(_read_json(path))
+        return form.model_validate(json.loads(text))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}".replace(": : ", ": ")) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}") from None

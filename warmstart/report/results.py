@@ -32,7 +32,9 @@ def _finite_or_none(value: Any) -> Any:
 
 
 Measured = Annotated[float | None, BeforeValidator(_finite_or_none)]
-Amount = Annotated[float, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+MOST_LINEAGE = 10_000
 
 
 class Form(BaseModel):
@@ -44,7 +46,7 @@ class LineageNode(Form):
 
     id: str
     name: str = ""
-    parameters: int | None = None
+    parameters: Count | None = None
 
 
 class LineageEdge(Form):
@@ -64,8 +66,8 @@ class LineageEdge(Form):
 class Lineage(Form):
     """Which weights came from where: the content of `lineage.json`."""
 
-    nodes: list[LineageNode] = Field(default_factory=list)
-    edges: list[LineageEdge] = Field(default_factory=list)
+    nodes: list[LineageNode] = Field(default_factory=list, max_length=MOST_LINEAGE)
+    edges: list[LineageEdge] = Field(default_factory=list, max_length=MOST_LINEAGE)
 
 
 class SourceModel(Form):
@@ -75,7 +77,7 @@ class SourceModel(Form):
     tokens: list[Amount] | Amount | None = None
     seconds: list[Amount] | Amount | None = None
     peak_memory_bytes: list[Amount] | Amount | None = None
-    parameters: int | None = None
+    parameters: Count | None = None
     final: list[Measured] | None = None
 
 
@@ -130,7 +132,7 @@ class Arm(Form):
     tokens: list[Amount] | Amount
     seconds: list[Amount] | Amount
     peak_memory_bytes: list[Amount] | Amount | None = None
-    parameters: int | None = None
+    parameters: Count | None = None
     final: list[Measured]
     curve: Curve
     measured: dict[str, list[Measured]] = Field(
@@ -355,7 +357,7 @@ class Results(Form):
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise DataError(f"cannot read the results file {path}: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not JSON: {error}") from None
         return _validated(cls, raw, str(path))
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from warmstart.report import numbers
 from warmstart.report.results import Arm, Claim, Effect, Paper, Results, Saving
 from warmstart.verdict import saving_of
+from warmstart.visible import plain
 
 STYLES = {"holds": "bold green", "does not hold": "bold red", "unclear": "bold yellow", "stopped": "bold cyan"}
 
@@ -221,10 +222,3 @@ def comparison_markdown(results: Results) -> str:
     rule = "|" + "|".join(" --- " if h in ("arm", "verdict") else " ---: " for h in HEADINGS) + "|"
     body = [line(_cells(row)) for row in rows(results)]
     return "\n".join([line(HEADINGS), rule, *body, "", "  \n".join(plain(note) for note in notes(results))]) + "\n"
-
-
-def plain(text: str) -> str:
-    """Text that markdown shows as it is."""
-    for character in "\\`*_|[]<":
-        text = text.replace(character, "&lt;" if character == "<" else "\\" + character)
-    return text.replace("\n", " ")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from warmstart.studies.owners import Line
 from warmstart.studies.tasks import Task
@@ -70,9 +71,9 @@ def status(tasks: Sequence[Task]) -> Table:
         shown = task.shown
         begun = "node" in shown
         table.add_row(
-            task.name,
+            Text(task.name),
             str(task.seed),
-            str(shown.get("stage", "starts" if begun else "queued")),
+            Text(str(shown.get("stage", "starts" if begun else "queued"))),
             f"{100 * shown.get('fraction', 0):.0f} %",
             f"{shown['loss']:.3f}" if "loss" in shown else "",
             f"{shown['tokens_per_second']:,.0f}" if "tokens_per_second" in shown else "",

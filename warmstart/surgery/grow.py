@@ -31,6 +31,7 @@ from transformers.initialization import no_init_weights
 
 from warmstart.errors import ModelError
 from warmstart.models.axes import table_for
+from warmstart.places import expanded, is_folder
 from warmstart.surgery import Promise, Surgery
 from warmstart.surgery.depth import Depth
 from warmstart.surgery.maps import Spread
@@ -171,8 +172,8 @@ def grow(
 
 def _folder(model: str | Path) -> Path:
     """The model's folder; a hub id's files are fetched first."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    folder = expanded(model)
+    if is_folder(folder):
         return folder
     if str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
         raise ModelError(f"there is no model folder '{model}'")

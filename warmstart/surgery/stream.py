@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from warmstart.disk import whole_folder
 from warmstart.errors import ModelError
 from warmstart.models.axes import table_for
+from warmstart.models.bounded import bounded
+from warmstart.models.config_file import read_config
+from warmstart.places import is_file
 from warmstart.surgery import Promise
 from warmstart.surgery.check import check_inputs, judge, outputs, real_tokens
 from warmstart.surgery.plan import Plan
@@ -138,10 +141,12 @@ def read_model_folder(folder: Path) -> tuple[PretrainedConfig, type[PreTrainedMo
     Raises:
         ModelError: no model folder, or a class that transformers does not have.
     """
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / "config.json"):
         raise ModelError(f"'{folder}' is not a model folder: it has no config.json")
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = read_config(folder)
+    except ModelError:
+        raise
     except Exception as error:  # every version of transformers raises its own kinds
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder / 'config.json'} cannot be used: {line}") from error
@@ -155,7 +160,7 @@ def read_model_folder(folder: Path) -> tuple[PretrainedConfig, type[PreTrainedMo
 
 def on_meta(kind: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
     """A model without memory: names and shapes only."""
-    with torch.device("meta"):
+    with torch.device("meta"), bounded(f"the {config.model_type} model"):
         return kind(config)
 
 

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from warmstart.errors import ModelError
+from warmstart.models.weight_files import header, weight_files
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -44,28 +45,14 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path) -> None:
-        index = folder / "model.safetensors.index.json"
-        try:
-            if index.is_file():
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-                files = [folder / name for name in names]
-            elif (folder / "model.safetensors").is_file():
-                files = [folder / "model.safetensors"]
-            else:
-                files = sorted(folder.glob("*.safetensors"))
-            if not files:
-                raise ModelError(
-                    f"'{folder}' has no *.safetensors weights (other formats are not read: they may run code)"
-                )
-            self._file: dict[str, Path] = {}
-            self.specs: dict[str, Spec] = {}
-            for file in files:
-                for name, entry in _header(file).items():
-                    self._file[name] = file
-                    if entry["dtype"] in DTYPES:
-                        self.specs[name] = Spec(DTYPES[entry["dtype"]], tuple(entry["shape"]))
-        except (OSError, ValueError, KeyError, struct.error) as error:
-            raise ModelError(f"the checkpoint in '{folder}' cannot be read: {error}") from error
+        files = weight_files(folder)
+        self._file: dict[str, Path] = {}
+        self.specs: dict[str, Spec] = {}
+        for file in files:
+            for name, entry in header(file).items():
+                self._file[name] = file
+                if entry.dtype in DTYPES:
+                    self.specs[name] = Spec(DTYPES[entry.dtype], entry.shape)
         self.shard_bytes = max(f.stat().st_size for f in files) if len(files) > 1 else UNSHARDED
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -121,11 +108,3 @@ def write_file(path: Path, specs: Mapping[str, Spec], make: Callable[[str], torc
             assert (tensor.dtype, tuple(tensor.shape)) == (spec.dtype, spec.shape), (name, tensor.shape, spec)
             file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
             del tensor
-
-
-def _header(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(min(length, path.stat().st_size)))
-    header.pop("__metadata__", None)
-    return dict(header)

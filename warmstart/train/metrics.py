@@ -23,7 +23,7 @@ class MetricsLog:
 
     def rewind(self, step: int | None) -> None:
         """Keeps the lines up to `step` (`None`: none); a torn last line of a killed process goes too."""
-        kept = [line for line in read_metrics(self.path) if step is not None and line["step"] <= step]
+        kept = [line for line in read_metrics(self.path) if step is not None and line.get("step", 0) <= step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         draft = self.path.with_suffix(".tmp")
         draft.write_text(text, encoding="utf-8")
@@ -44,16 +44,29 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; a torn last line (the process was killed while writing) is left out."""
+    """The lines of a metrics file; a torn last line (the process was killed while writing) is left out, as is whatever
+    else is no mapping."""
     if not path.exists():
         return []
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(found, dict):
+            lines.append(found)
     return lines
+
+
+def finite(value: Any) -> float | None:
+    """A number that can be drawn and calculated with; None of anything else that a file may hold in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _tracker(name: str, title: str, folder: Path) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from warmstart.terminal import Terminal
+
 
 class Reporter:
     """Takes events and shows nothing."""
@@ -32,14 +34,14 @@ class ConsoleReporter(Reporter):
     """A live bar on a terminal; plain lines elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or Terminal()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def event(self, kind: str, **values: Any) -> None:
         if kind == "stage":
             self.close()
-            self.console.print(f"[bold]{values['name']}[/]")
+            self.console.print(values["name"], style="bold", highlight=False, markup=False)
             if self.console.is_terminal:
                 self._start_bar()
         elif kind == "note":

@@ -7,24 +7,36 @@ the folder end the extraction, and bytes are counted while they come, so that a 
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import errno
 import gzip
 import hashlib
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
+from warmstart.disk import CANNOT_WRITE
 from warmstart.errors import DataError
 
 LIMIT_BYTES = 512 * 2**20  # extracted, per archive; the largest corpus here has 48 MB
 LIMIT_FILES = 100_000
 PIECE = 2**20
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile)
+LIMIT_STREAM = 4 * 2**30  # decompressed, per tar file, with all that is not extracted
+# beside the formats' own errors: another compression, a password, a header that makes no sense
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error),
+)
+
+ITS_OWN = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}  # an archive that has `a` as a file and `a/b` in it
 
 
 def unpack(archive: Path, patterns: Sequence[str], folder: Path) -> list[Path]:
@@ -56,7 +68,9 @@ def unpack(archive: Path, patterns: Sequence[str], folder: Path) -> list[Path]:
                             f"{archive.name}: more than {LIMIT_BYTES >> 20} MiB inside; it is not extracted"
                         )
                     out.write(piece)
-    except DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno in CANNOT_WRITE - ITS_OWN:
+            raise
         raise DataError(f"{archive.name}: damaged archive: {type(error).__name__}: {error}") from error
     if missing:
         raise DataError(f"{archive.name}: there is no file '{min(missing)}' in it; is it another version?")
@@ -99,13 +113,18 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 with opened.open(info) as file:
                     yield info.filename, file if plain else None
     elif name.endswith((".tgz", ".tar.gz")):
-        with tarfile.open(archive, "r|gz") as tar:
+        with gzip.open(archive) as unpacked, _tar(unpacked, archive) as tar:
             yield from _tar_members(tar, archive)
     elif name.endswith(".deb"):
-        with archive.open("rb") as file, tarfile.open(fileobj=_data_of_deb(file, archive), mode="r|*") as tar:
+        with archive.open("rb") as file, _data_of_deb(file, archive) as unpacked, _tar(unpacked, archive) as tar:
             yield from _tar_members(tar, archive)
     else:
         raise DataError(f"{name}: not an archive that can be read; known: .whl, .zip, .tgz, .tar.gz, .deb")
+
+
+def _tar(unpacked: Any, archive: Path) -> tarfile.TarFile:
+    """A tar file that is read once, from front to back, and not without end."""
+    return tarfile.open(fileobj=cast(IO[bytes], _Limited(unpacked, archive)), mode="r|")
 
 
 def _tar_members(tar: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
@@ -138,8 +157,8 @@ def _safe(name: str, archive: Path, climb: bool = False) -> str:
     return "/".join(parts)
 
 
-def _data_of_deb(file: IO[bytes], archive: Path) -> IO[bytes]:
-    """The stream of `data.tar.*` in a Debian package: an ar file with headers of 60 bytes."""
+def _data_of_deb(file: IO[bytes], archive: Path) -> Any:
+    """The decompressed stream of `data.tar.*` in a Debian package: an ar file with headers of 60 bytes."""
     if file.read(8) != b"!<arch>\n":
         raise DataError(f"{archive.name}: damaged archive: not a Debian package")
     while len(header := file.read(60)) == 60:
@@ -147,11 +166,28 @@ def _data_of_deb(file: IO[bytes], archive: Path) -> IO[bytes]:
         if header[58:] != b"`\n" or not size.isdigit():
             break
         if name.startswith("data.tar"):
-            if not name.endswith((".tar", ".gz", ".xz", ".bz2")):
+            section: Any = _Section(file, int(size))
+            openers: dict[str, Any] = {"tar": contextlib.nullcontext, "gz": gzip.open, "xz": lzma.open, "bz2": bz2.open}
+            if name.rpartition(".")[2] not in openers:
                 raise DataError(f"{archive.name}: {name} is compressed in a way that cannot be read here")
-            return cast(IO[bytes], _Section(file, int(size)))
+            return openers[name.rpartition(".")[2]](section)
         file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
     raise DataError(f"{archive.name}: damaged archive: a Debian package without data")
+
+
+class _Limited:
+    """A decompressed stream that ends with an error where there is too much of it: what is only passed over takes time,
+    and the headers of a tar file are held in memory."""
+
+    def __init__(self, file: Any, archive: Path) -> None:
+        self._file, self._archive, self._left = file, archive, LIMIT_STREAM
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(f"{self._archive.name}: more than {LIMIT_STREAM >> 30} GiB inside; it is not extracted")
+        return content
 
 
 class _Section(io.RawIOBase):

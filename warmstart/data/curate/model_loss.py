@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +28,7 @@ from warmstart.errors import DataError, ModelError
 from warmstart.models.load import load_model
 from warmstart.models.tokenizer import load_tokenizer
 from warmstart.named_models import ModelName
+from warmstart.places import expanded, is_folder
 from warmstart.train.compute import FlopMeter
 from warmstart.train.precision import resolve_device
 
@@ -157,8 +157,8 @@ class ModelLoss(Curation):
 
 def folder_digest(model: str) -> str:
     """Changes with the files of a model folder; a hub id stands for itself."""
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    folder = expanded(model)
+    if not is_folder(folder):
         return model
     files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".model", ".txt"))
     return digest("model", [[path.name, file_digest(path)] for path in files])

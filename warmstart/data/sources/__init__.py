@@ -10,6 +10,7 @@ caller decides what it costs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -82,6 +83,15 @@ def checked(text: str, where: str, what: str = "it is") -> str:
     """
     if not text or text.isspace():
         raise DataError(f"{where}: {what} empty: a row without text")
+    return valid(text, where, what)
+
+
+def valid(text: str, where: str, what: str) -> str:
+    """The text itself, where it is whole.
+
+    Raises:
+        DataError: bytes that are no UTF-8 (decoded with `surrogateescape`), or half a character.
+    """
     if not text.isascii():
         try:
             text.encode("utf-8")
@@ -90,6 +100,21 @@ def checked(text: str, where: str, what: str = "it is") -> str:
             reason = f"byte 0x{found - 0xDC00:02x}" if 0xDC80 <= found <= 0xDCFF else f"half a character, U+{found:04X}"
             raise DataError(f"{where}: {what} not valid UTF-8 text ({reason} at character {error.start})") from None
     return text
+
+
+def check_value(value: Any, where: str, column: str) -> None:
+    """Makes sure that the value of a further column can be written down again.
+
+    Raises:
+        DataError: text in it is not valid UTF-8, or it is nested without end.
+    """
+    if isinstance(value, str):
+        valid(value, where, f"column '{column}' is")
+    elif isinstance(value, dict | list):
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        except (UnicodeEncodeError, RecursionError, ValueError):
+            raise DataError(f"{where}: column '{column}' holds text that is not valid UTF-8, or is too deep") from None
 
 
 def _kind(value: Any) -> str:

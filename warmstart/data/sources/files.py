@@ -4,16 +4,15 @@ glob.
 Everything streams: a file is never held whole, except that `documents: file` makes a text file one
 document. Broken bytes are found where they are: lines are decoded with `surrogateescape` and each row is
 checked, so that a bad row costs that row and not its file. A damaged compressed file (cut short, wrong
-checksum) is one bad row that ends its file.
+checksum) is one bad row that ends its file, as is one that unfolds without end (`opened.py`).
 """
 
 from __future__ import annotations
 
 import csv
 import glob
-import io
 import json
-import sys
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -22,10 +21,11 @@ from pydantic import Field
 
 from warmstart.data.cache import digest, file_digest
 from warmstart.data.media import with_references
-from warmstart.data.sources import OnBadRow, Row, Source, checked, raise_error, text_of
+from warmstart.data.sources import OnBadRow, Row, Source, check_value, checked, raise_error, text_of
+from warmstart.data.sources.opened import LONGEST, TooMuch, ending, lines, opened, whole
 from warmstart.errors import DataError, nearest
+from warmstart.places import expanded, is_file, is_folder
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 JSON_LINES = {".jsonl", ".ndjson", ".json"}
 TABLES = {".csv": ",", ".tsv": "\t"}
 
@@ -51,9 +51,12 @@ class Files(Source):
 
     def rows(self, on_bad_row: OnBadRow = raise_error) -> Iterator[Row]:
         for path in self._paths():
+            name = os.fsencode(path).decode("utf-8", "backslashreplace")
             try:
                 for number, row in self._rows(path, on_bad_row):
-                    yield {"source": self.label or self.type, "id": f"{path}:{number}", **row}
+                    yield {"source": self.label or self.type, "id": f"{name}:{number}", **row}
+            except TooMuch as error:
+                on_bad_row(error)
             except OSError as error:
                 reason = error.strerror or str(error).splitlines()[0]
                 on_bad_row(DataError(f"{path}: damaged or unreadable file: {reason}"))
@@ -61,7 +64,7 @@ class Files(Source):
                 on_bad_row(DataError(f"{path}: damaged file: it ends too early"))
 
     def fingerprint(self) -> str:
-        content = [(Path(path).name, file_digest(path)) for path in self._paths()]
+        content = [(path.name, file_digest(path)) for path in self._paths()]
         return digest("files", self.column, self.columns, self.documents, content)
 
     def _paths(self) -> list[Path]:
@@ -72,35 +75,36 @@ class Files(Source):
         """
         found: dict[Path, None] = {}
         for pattern in [self.path] if isinstance(self.path, str) else self.path:
-            expanded = str(Path(pattern).expanduser())
-            matches = [expanded] if Path(expanded).is_file() else sorted(glob.glob(expanded, recursive=True))
-            files = [Path(match) for match in matches if Path(match).is_file()]
+            path = expanded(pattern)
+            matches = [path] if is_file(path) else sorted(map(Path, glob.glob(str(path), recursive=True)))
+            files = [match for match in matches if is_file(match)]
             if not files:
-                parent = Path(expanded).parent
-                beside = [child.name for child in parent.iterdir()] if parent.is_dir() else []
-                hint = nearest(Path(expanded).name, beside)
-                folder = " (a folder: give a glob such as folder/*.txt)" if Path(expanded).is_dir() else hint
+                beside = [child.name for child in path.parent.iterdir()] if is_folder(path.parent) else []
+                hint = nearest(path.name, beside)
+                folder = " (a folder: give a glob such as folder/*.txt)" if is_folder(path) else hint
                 raise DataError(f"files: no file matches '{pattern}'{folder}")
             found.update(dict.fromkeys(files))
         return list(found)
 
     def _rows(self, path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
         """(row number from 1, text and further columns) of each usable row."""
-        ending = _ending(path)
-        if ending == ".parquet":
+        form = ending(path)
+        if form == ".parquet":
             yield from self._parquet(path, on_bad_row)
             return
-        with _open(path) as file:
-            if ending in JSON_LINES:
+        with opened(path) as file:
+            if form in JSON_LINES:
                 yield from self._json_lines(path, file, on_bad_row)
-            elif ending in TABLES:
-                yield from self._table(path, file, TABLES[ending], on_bad_row)
+            elif form in TABLES:
+                yield from self._table(path, file, TABLES[form], on_bad_row)
             else:
                 yield from self._plain(path, file, on_bad_row)
 
     def _row(self, found: Any, path: Path, where: str) -> Row:
         """The text and the further columns; a row of JSON may lack the latter (a table's header may not)."""
         row = {"text": text_of(found, self.column, where), **{name: found.get(name) for name in self.columns}}
+        for name in self.columns:
+            check_value(row[name], where, name)
         return with_references(row, path.parent, where)
 
     def _check_columns(self, names: list[str], where: str) -> None:
@@ -111,7 +115,7 @@ class Files(Source):
                 )
 
     def _json_lines(self, path: Path, file: IO[bytes], on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
-        for number, line in enumerate(_lines(file), start=1):
+        for number, line in enumerate(lines(file, path), start=1):
             if line.isspace():
                 continue
             where = f"{path}, line {number}"
@@ -121,9 +125,13 @@ class Files(Source):
                 on_bad_row(error)
 
     def _table(self, path: Path, file: IO[bytes], delimiter: str, on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the module's own limit, 131072, is below many documents
-        reader = csv.reader(_lines(file), delimiter=delimiter, strict=True)
-        header = next(reader, None)
+        csv.field_size_limit(LONGEST)  # the module's own limit, 131072, is below many documents
+        reader = csv.reader(lines(file, path), delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, None)
+        except csv.Error as error:
+            on_bad_row(DataError(f"{path}, line 1: not a header of a table: {error}"))
+            return
         if header is None:
             on_bad_row(DataError(f"{path}: empty file: expected a header line with a column '{self.column}'"))
             return
@@ -146,26 +154,38 @@ class Files(Source):
                 on_bad_row(error)
 
     def _parquet(self, path: Path, on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
-        import pyarrow
+        number = 0
+        try:
+            for row in self._parquet_rows(path):
+                number += 1
+                try:
+                    yield number, self._row(row, path, f"{path}, row {number}")
+                except DataError as error:
+                    on_bad_row(error)
+        except _Broken as error:
+            on_bad_row(DataError(f"{path}: not a whole Parquet file: {error}"))
+
+    def _parquet_rows(self, path: Path) -> Iterator[Row]:
+        """Every row's columns.
+
+        Raises:
+            _Broken: the library could not go on.
+            DataError: a column is not there.
+        """
         import pyarrow.parquet
 
         try:
             with pyarrow.parquet.ParquetFile(path) as table:
-                names = table.schema_arrow.names
-                self._check_columns(names, str(path))
-                number = 0
+                self._check_columns(table.schema_arrow.names, str(path))
                 for batch in table.iter_batches(batch_size=256, columns=[self.column, *self.columns]):
-                    for row in batch.to_pylist():
-                        number += 1
-                        try:
-                            yield number, self._row(row, path, f"{path}, row {number}")
-                        except DataError as error:
-                            on_bad_row(error)
-        except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
-            on_bad_row(DataError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}"))
+                    yield from batch.to_pylist()
+        except (DataError, OSError):
+            raise
+        except Exception as error:  # Arrow's own kinds, and Python's for what it has no value for (a year 300000)
+            raise _Broken((str(error).splitlines() or [type(error).__name__])[0]) from error
 
     def _plain(self, path: Path, file: IO[bytes], on_bad_row: OnBadRow) -> Iterator[tuple[int, Row]]:
-        for number, text in _documents(file, self.documents):
+        for number, text in _documents(file, self.documents, path):
             try:
                 where = str(path) if self.documents == "file" else f"{path}, line {number}"
                 yield number, {"text": checked(text, where)}
@@ -173,41 +193,47 @@ class Files(Source):
                 on_bad_row(_broken_line(error, path, text) if self.documents == "file" else error)
 
 
-def _documents(file: IO[bytes], documents: str) -> Iterator[tuple[int, str]]:
+class _Broken(Exception):
+    """What the Parquet library says of a file that it cannot read on."""
+
+
+def _documents(file: IO[bytes], documents: str, path: Path) -> Iterator[tuple[int, str]]:
     """(number of the first line, text); blank lines are no documents of their own."""
     if documents == "file":
-        yield 1, file.read().decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n")
+        yield 1, whole(file, path)
         return
     paragraph: list[str] = []
-    first = 1
-    for number, line in enumerate(_lines(file), start=1):
+    first, length = 1, 0
+    for number, line in enumerate(lines(file, path), start=1):
         if line.isspace():
             if paragraph:
                 yield first, "".join(paragraph).rstrip("\n")
-            paragraph = []
+            paragraph, length = [], 0
         elif documents == "line":
             yield number, line.rstrip("\n")
         else:
             first = first if paragraph else number
             paragraph.append(line)
+            length += len(line)
+            if length > LONGEST:
+                raise TooMuch(f"{path}, line {first}: a paragraph of more than {LONGEST >> 20} MiB")
     if paragraph:
         yield first, "".join(paragraph).rstrip("\n")
 
 
-def _lines(file: IO[bytes]) -> Iterator[str]:
-    """Lines with `\\n`, without a byte-order mark; broken bytes stay visible as lone surrogates."""
-    for number, raw in enumerate(file):
-        line = raw.decode("utf-8-sig" if number == 0 else "utf-8", "surrogateescape")
-        yield line[:-2] + "\n" if line.endswith("\r\n") else line
-
-
 def _object(line: str, where: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, parse_constant=_missing)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not JSON: {error.msg} at character {error.pos}") from None
+    except ValueError:  # Python turns no text of more than 4,300 digits into a number
+        raise DataError(f"{where}: not JSON that can be read: a whole number of thousands of digits") from None
     except RecursionError:
         raise DataError(f"{where}: not JSON that can be read: it is nested too deeply") from None
+
+
+def _missing(_: str) -> None:
+    """NaN and Infinity, which JSON does not have and some programs write, are missing values."""
 
 
 def _broken_line(error: DataError, path: Path, text: str) -> DataError:
@@ -218,18 +244,3 @@ def _broken_line(error: DataError, path: Path, text: str) -> DataError:
         except UnicodeEncodeError:
             return DataError(str(error).replace(f"{path}:", f"{path}, line {number}:", 1))
     return error
-
-
-def _ending(path: Path) -> str:
-    """The ending that says the form, compression left aside: `.jsonl` for `a.jsonl.gz`."""
-    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSIONS else path.suffix.lower()
-
-
-def _open(path: Path) -> IO[bytes]:
-    """A binary stream of the decompressed bytes; reading a file that is cut short raises OSError."""
-    compression = COMPRESSIONS.get(path.suffix.lower())
-    if compression is None:
-        return path.open("rb")
-    import pyarrow
-
-    return io.BufferedReader(pyarrow.input_stream(str(path), compression=compression), 2**16)

@@ -1,8 +1,9 @@
 """A Hugging Face data set: a folder saved by `save_to_disk`, a folder of plain data files, or a hub id.
 
-Read by the `datasets` library, which runs no code of the data set's own. With `streaming: true` nothing is
-written to disk and rows are parsed while they are read. A hub id without `revision` means whatever its main
-branch holds today: give a commit where results must be repeatable.
+Read by the `datasets` library, which runs no code of the data set's own. Of the many formats that it knows only those
+of plain rows are read (`READ`): others follow links to other files, or hold pickled tensors. With `streaming: true`
+nothing is written to disk and rows are parsed while they are read. A hub id without `revision` means whatever its
+main branch holds today: give a commit where results must be repeatable.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from pydantic import Field
 
 from warmstart.data.cache import digest, file_digest
 from warmstart.data.media import with_references
-from warmstart.data.sources import OnBadRow, Row, Source, raise_error, text_of
-from warmstart.errors import DataError, nearest
+from warmstart.data.sources import OnBadRow, Row, Source, check_value, raise_error, text_of
+from warmstart.errors import DataError, nearest, of_a_library
+from warmstart.places import expanded, is_file, is_folder
+
+READ = ("json", "csv", "parquet", "arrow", "text", "imagefolder", "audiofolder")
+"""The builders of `datasets` whose files are read."""
 
 
 class HuggingFace(Source):
@@ -49,6 +54,8 @@ class HuggingFace(Source):
             try:
                 text = text_of(row, self.column, where)
                 further = with_references({name: row.get(name) for name in self.columns}, beside, where)
+                for name in self.columns:
+                    check_value(further[name], where, name)
             except DataError as error:
                 on_bad_row(error)
                 continue
@@ -83,11 +90,25 @@ class HuggingFace(Source):
                 saved = saved[self.split]
             return saved.to_iterable_dataset() if self.streaming else saved
         path = self.path if folder is None else str(folder)
+        self._ask(lambda: self._check_format(datasets.load_dataset_builder(path, self.subset, revision=self.revision)))
         return self._ask(
             lambda: datasets.load_dataset(
                 path, self.subset, split=self.split, revision=self.revision, streaming=self.streaming
             )
         )
+
+    def _check_format(self, builder: Any) -> None:
+        """Makes sure that the files are of a format that holds plain rows.
+
+        Raises:
+            DataError: they are not.
+        """
+        kind = type(builder).__module__.rpartition(".")[2]
+        if kind not in READ:
+            raise DataError(
+                f"hugging-face '{self.path}': its files are read by '{kind}' of datasets, which is not allowed; "
+                f"allowed: {', '.join(READ)}"
+            )
 
     def _folder(self) -> Path | None:
         """The local folder, or None for a hub id.
@@ -95,10 +116,10 @@ class HuggingFace(Source):
         Raises:
             DataError: the path looks like a folder, and there is none.
         """
-        folder = Path(self.path).expanduser()
-        if folder.is_dir():
+        folder = expanded(self.path)
+        if is_folder(folder):
             return folder
-        if self.path.startswith(("/", ".", "~")) or folder.is_file():
+        if self.path.startswith(("/", ".", "~")) or is_file(folder):
             raise DataError(f"hugging-face: there is no folder '{self.path}' (for single files use the source 'files')")
         return None
 
@@ -119,7 +140,9 @@ class HuggingFace(Source):
             return call()
         except DataError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if not of_a_library(error):
+                raise
             raise DataError(f"hugging-face '{self.path}' cannot be read: {_first_line(error)}") from error
 
 
