@@ -226,6 +226,8 @@ def _run_stage(
     )
     reporter.event("note", text=what_moves(model, training.extra))
     values = training.run()
+    if summary := training.watch.summary():
+        reporter.event("note", text=summary)
     if not processes.is_main_process:
         return
     model.to("cpu")  # type: ignore[arg-type]
@@ -261,6 +263,7 @@ def _run_stage(
         "trial_flops": settled.flops,
         "data_flops": sum(number for name, number in data.statistics.items() if name.endswith("_flops")),
         "settled": settled.facts,
+        "guard": training.watch.counts if stage.train.guard.watches else {},
         "data": _data_facts(data),
         "also": {name: _data_facts(held_out) for name, held_out in also.items()},
         "forgetting": {

@@ -394,6 +394,12 @@ def _stage_table(finished: dict[str, dict[str, Any]]) -> str:
         for name, stage in finished.items()
         if "probe" in stage.get("settled", {})
     ]
+    notes += [
+        f"{name}: the guard passed {stage['guard']['skipped']} steps over, scaled {stage['guard']['clipped']} "
+        f"gradients down and rolled back {stage['guard']['rolled_back']} times"
+        for name, stage in finished.items()
+        if any(stage.get("guard", {}).values())
+    ]
     checks = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
     return html_table("What each stage used and reached", head, rows) + checks
 

@@ -44,8 +44,15 @@ class State:
     values: dict[str, Any]
 
 
-def save_state(folder: Path, step: int, tensors: dict[str, Tensors], values: dict[str, Any], keep: int = 2) -> Path:
-    """Writes a state and removes all but the newest `keep`. Returns the state's folder.
+def save_state(
+    folder: Path,
+    step: int,
+    tensors: dict[str, Tensors],
+    values: dict[str, Any],
+    keep: int = 2,
+    spare: int | None = None,
+) -> Path:
+    """Writes a state and removes all but the newest `keep`, and those of step `spare`. Returns the state's folder.
 
     Raises:
         UserError: the disk is full or cannot be written; older states are untouched.
@@ -81,18 +88,18 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensors], values: dic
     # States of later steps are broken ones that the run went back behind: kept, they would push out whole ones.
     ahead = [path for path in found if _order(path) > _order(final)]
     behind = [path for path in found if path not in ahead]
-    for old in [*ahead, *behind[:-keep]]:
+    for old in [*ahead, *(path for path in behind[:-keep] if _order(path)[0] != spare)]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def load_state(folder: Path) -> State | None:
-    """The newest whole state; None where nothing was ever saved.
+def load_state(folder: Path, step: int | None = None) -> State | None:
+    """The newest whole state, or that of a given step; None where nothing of the kind was ever saved.
 
     Raises:
         StateError: there are states, and all of them are broken.
     """
-    found = _states(folder)
+    found = [path for path in _states(folder) if step is None or _order(path)[0] == step]
     broken: list[str] = []
     for path in reversed(found):
         try:

@@ -33,6 +33,7 @@ from warmstart.train.chain import Chain, chain_of
 from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors, save_state
 from warmstart.train.companions import Companions
 from warmstart.train.compute import FlopMeter, batch_key
+from warmstart.train.guards import Watch
 from warmstart.train.interrupts import interrupts
 from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
 from warmstart.train.memory import keep_freed_memory
@@ -42,7 +43,7 @@ from warmstart.train.precision import autocast, resolve_device, resolve_precisio
 from warmstart.train.processes import Processes
 from warmstart.train.progress import Reporter
 from warmstart.train.spending import Counts, Spending
-from warmstart.train.tensors import load_tensors, unchanged_buffers, untied
+from warmstart.train.tensors import kept_buffers, load_tensors, put_back, unchanged_buffers, untied
 from warmstart.train.varlen_attention import use_varlen
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Training:
         self.meter = FlopMeter()
         self.spending = Spending(self.budget, self.chain, spent)
         self.finish_flops = 0.0
+        self.watch = Watch(self.settings.guard, lazily=self.device.type != "cpu", agree=self.processes.largest)
         self._zero_flops = self.settings.trainable.zero_flops_per_token(self.model)
         unused = self.settings.trainable.name != "all" or self.objective.may_skip_weights
         self.forward = self.processes.wrapped(self.model, unused=unused)
@@ -170,6 +172,8 @@ class Training:
             if not resumed:
                 self._take_over()
                 self.evaluate(log, observe=not self.chain.same_rows)
+                if self.settings.guard.rolls_back:  # to the beginning, where nothing else was saved yet
+                    self.save(regular=True)
             while not self._finished:
                 before = self._evaluations_due()
                 mix_state = self.mix.state_dict()
@@ -178,13 +182,19 @@ class Training:
                     self.mix.load_state_dict(mix_state)
                     break
                 self.counts.seconds = self.processes.largest(time.perf_counter() - self._clock)
-                if self.counts.step % self.settings.log_every == 0:
+                log_due, evaluation_due = (
+                    self.counts.step % self.settings.log_every == 0,
+                    self._evaluations_due() > before,
+                )
+                self._check_guard(look=log_due or evaluation_due)
+                if log_due or self.watch.last.action != "take":
                     self._log_step(log, loss, norm)
-                if self._evaluations_due() > before:
+                if evaluation_due:
                     self.evaluate(log)
                 stop = self.processes.largest(float(interrupted.is_set())) > 0
-                if stop or self.counts.step % self.settings.save_every == 0:
-                    self.save()
+                regular = self.counts.step % self.settings.save_every == 0
+                if stop or regular:
+                    self.save(regular)
                 if stop:
                     if log:
                         log.close()
@@ -225,19 +235,28 @@ class Training:
         torch.manual_seed(
             derive_seed(self.seed, "stage", self.number, "step", self.spending.step, "model", self.processes.rank)
         )
+        buffers = kept_buffers(self._trained_module()) if self.settings.guard.watches else []
         with self.settings.trainable.during(self.model, choice):
             loss = self.backward(batch, moment)
         self.companions.before_update(moment)
         norm = self.clip()
-        self.optimizer.step()
-        self.companions.after_update(moment)
+        verdict = self.watch.judge(self.counts.step + 1, loss.total, norm, self.settings.clip)
+        if verdict.taken:
+            if verdict.scale != 1.0:
+                self._scale_gradients(verdict.scale)
+            self.optimizer.step()
+            self.companions.after_update(moment)
+            self.companions.seen(rows)
+        else:
+            put_back(buffers)
         self.optimizer.zero_grad(set_to_none=True)
-        self.companions.seen(rows)
         self.counts.step += 1
         self.counts.tokens += tokens
         self.counts.real_tokens += real_tokens_of(rows, batch, tokens)
         self.counts.flops += cost
         self.counts.zero_flops += zeros
+        if verdict.action == "roll-back":
+            self._roll_back()
         return loss, norm
 
     def next_rows(self) -> list[Row]:
@@ -325,11 +344,16 @@ class Training:
         means = dict(zip(names, self.processes.summed(values), strict=True))
         return Loss(means.pop("total"), torch.tensor(total), means)
 
-    def clip(self) -> torch.Tensor | None:
+    def clip(self) -> torch.Tensor:
         """Scales the gradient down to the largest norm that is allowed; its norm before that."""
         if self.settings.clip is None:
-            return None
+            return torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
         return torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
+
+    def _scale_gradients(self, scale: float) -> None:
+        for parameter in self._trained:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
 
     # ---- compute ---------------------------------------------------------------------------------------------------
 
@@ -446,21 +470,24 @@ class Training:
         every = self.stage.evaluate.every
         return int(self.spending.fraction() / every + 1e-9) if every < 1 else int(self.counts.step // every)
 
+    def _check_guard(self, look: bool) -> None:
+        """Ends the run where its guard says so; looks at what is still on the device only where told to."""
+        advice = f"lower train.learning_rate ({self.learning_rate:g}), or set train.clip or train.guard"
+        self.watch.check(self.counts.step, f"{advice}; the last saved state is untouched", look)
+
     def _log_step(self, log: MetricsLog | None, loss: Loss, norm: torch.Tensor | None) -> None:
         value = float(loss.total)
-        if value != value or value in (float("inf"), float("-inf")):
-            raise UserError(
-                f"the loss is {value} at step {self.counts.step}; "
-                f"lower train.learning_rate ({self.learning_rate:g}), or set train.clip; "
-                f"the last saved state is untouched"
-            )
+        if self.watch.last.action != "take":
+            done = {"clip": "the gradient is scaled down", "skip": "the batch is passed over"}
+            what = done.get(self.watch.last.action, f"back to the state of step {self.watch.anchor}")
+            self.reporter.event("note", text=f"step {self.counts.step}: {self.watch.last.why}; {what}")
         speed = self.counts.tokens / self.counts.seconds if self.counts.seconds else 0.0
         if log:
             line = asdict(self.counts) | {"loss": value, "learning_rate": self._learning_rate}
             line |= {name: float(part) for name, part in loss.parts.items()} | self.mix.report()
             if norm is not None:
                 line["gradient_norm"] = float(norm)
-            log.write(line | {"tokens_per_second": speed})
+            log.write(line | self.watch.report() | {"tokens_per_second": speed})
         self.reporter.event("step", fraction=self.spending.fraction(), loss=value, tokens_per_second=speed)
 
     def _set_learning_rate(self, cost: float, tokens: int) -> None:
@@ -472,8 +499,16 @@ class Training:
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """The whole state of the run in this stage, atomically."""
+    def save(self, regular: bool = False) -> None:
+        """The whole state of the run in this stage, atomically.
+
+        Args:
+            regular: one of those that every run of this recipe saves, wherever it was interrupted: the guard may go
+                back to it.
+        """
+        self._check_guard(look=True)
+        if regular:
+            self.watch.regular_state(self.counts.step)
         if self.processes.is_main:
             moments, numbers = optimizer_tensors(self.optimizer, self._trained_module())
             tensors = {"model": untied(self.model), "optimizer": moments}
@@ -493,8 +528,10 @@ class Training:
                 "finished": self._finished,
                 "companions": self.companions.values(),
                 "finish_flops": self.finish_flops,
+                "guard": self.watch.state_dict(),
             }
-            save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep)
+            spare = self.watch.anchor if self.settings.guard.rolls_back else None
+            save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep, spare=spare)
         self.processes.wait()
 
     def _resume(self) -> bool:
@@ -502,10 +539,7 @@ class Training:
         if state is None:
             return False
         self._check_data(state)
-        load_tensors(self.model, state.tensors["model"])
-        if self.extra is not None:
-            load_tensors(self.extra, state.tensors["extra"])
-        load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
+        self._load_weights(state)
         self.mix.load_state_dict(state.values["mix"])
         self.meter.load_state_dict(state.values["flops"])
         self.spending.load_state_dict(state.values)
@@ -513,10 +547,34 @@ class Training:
         self.first_values = state.values.get("first_evaluation", {})
         self._finished = state.values["finished"]
         self.finish_flops = state.values.get("finish_flops", 0.0)
-        if "companions" in state.values:
-            self.companions.load(state.tensors.get("companions", {}), state.values["companions"])
+        if "guard" in state.values:
+            self.watch.load_state_dict(state.values["guard"])
         self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
         return True
+
+    def _load_weights(self, state: State) -> None:
+        """What optimizer steps change: weights, moments, and what penalties remember."""
+        load_tensors(self.model, state.tensors["model"])
+        if self.extra is not None:
+            load_tensors(self.extra, state.tensors["extra"])
+        load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
+        if "companions" in state.values:
+            self.companions.load(state.tensors.get("companions", {}), state.values["companions"])
+
+    def _roll_back(self) -> None:
+        """Back to the weights and moments of the last regular state. The counts and the data go on.
+
+        Raises:
+            StateError: that state is broken.
+        """
+        state = load_state(self.folder / "state", step=self.watch.anchor)
+        if state is None:
+            raise StateError(f"the guard wants to go back to step {self.watch.anchor}, whose saved state is gone")
+        self.optimizer.state.clear()  # a state from before the first step has no moments
+        self._load_weights(state)
+        for _ in range(self.settings.guard.pass_over):
+            self.mix.next(self.settings.batch_size, self.spending.rows_progress())
+        self.processes.wait()
 
     def _take_over(self) -> None:
         """What the stage before left to penalties, and what a training that is carried on, or whose moments are loaded,
@@ -541,6 +599,8 @@ class Training:
             load_tensors(self.extra, state.tensors["extra"])
         self.meter.load_state_dict(state.values["flops"])
         self.spending.take_over(state.values)
+        if "guard" in state.values:
+            self.watch.take_over(state.values["guard"])
         if self.chain.same_rows:
             self._check_data(state, also=False)
             self.mix.load_state_dict(state.values["mix"])

@@ -32,13 +32,26 @@ def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             state[name].copy_(tensor)
 
 
+Buffers = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def kept_buffers(module: nn.Module) -> Buffers:
+    """Running statistics and counters (batch normalisation, a sampler's table), each with a copy of its value."""
+    return [(buffer, buffer.clone()) for buffer in module.buffers()]
+
+
+def put_back(buffers: Buffers) -> None:
+    """Gives buffers the values that were kept of them."""
+    with torch.no_grad():
+        for buffer, value in buffers:
+            buffer.copy_(value)
+
+
 @contextlib.contextmanager
 def unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Running statistics and counters (batch normalisation, a sampler's table) are put back at the end."""
-    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    """A module's buffers are put back at the end."""
+    kept = kept_buffers(module)
     try:
         yield
     finally:
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
+        put_back(kept)
