@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -15,6 +14,8 @@ import psutil
 import torch
 
 from warmstart.disk import write_whole
+from warmstart.errors import StateError
+from warmstart.finished import read_sealed, sealed
 
 
 def versions() -> dict[str, str]:
@@ -100,12 +101,20 @@ class Lineage:
         return total
 
     def save(self, path: Path) -> None:
-        write_whole(path, json.dumps({"nodes": list(self.nodes.values()), "edges": self.edges}, indent=1) + "\n")
+        write_whole(path, sealed({"nodes": list(self.nodes.values()), "edges": self.edges}))
 
     @classmethod
     def load(cls, path: Path) -> Lineage:
-        """The lineage of a run folder; empty where the file does not exist."""
+        """The lineage of a run folder; empty where the file does not exist.
+
+        Raises:
+            StateError: the file is not what was written.
+        """
         if not path.is_file():
             return cls()
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            raw = read_sealed(path)
+        except StateError as error:
+            again = "carry its run out again: what is finished stays, and this file is written anew"
+            raise StateError(f"{error}; {again}") from error
         return cls({node["id"]: node for node in raw["nodes"]}, raw["edges"])

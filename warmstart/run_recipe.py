@@ -5,13 +5,15 @@ run.json                        versions, commit, machine, data fingerprints
 stages/NN-name/model/           an ordinary Hugging Face folder
 stages/NN-name/state/           what an exact resume needs
 stages/NN-name/metrics.jsonl    one line per logged step and per evaluation
-stages/NN-name/stage.json       written last: the stage is finished, and what it used
+stages/NN-name/lineage.json     the lineage at the stage's end
+stages/NN-name/stage.json       written last: the stage is finished, what it used, and the checksums of what it left
 lineage.json                    which weights came from which, by hash
 report.html
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from warmstart.data.prepare import Prepared, prepare
 from warmstart.disk import write_whole
 from warmstart.errors import DataError, ModelError, StateError, UserError
 from warmstart.evaluate.curves import forgetting
+from warmstart.finished import STAGE, files_left, read_finished, read_sealed, sealed
 from warmstart.models.build import configuration, new_model
 from warmstart.models.card import model_card
 from warmstart.models.load import load_model
@@ -42,6 +45,7 @@ from warmstart.recipe import Recipe, Stage
 from warmstart.recipe_file import resolved
 from warmstart.surgery.check import compare
 from warmstart.train.chain import chain_of
+from warmstart.train.checkpoint import load_state
 from warmstart.train.compute import peak_memory_bytes
 from warmstart.train.loop import Training
 from warmstart.train.precision import resolve_device
@@ -94,15 +98,16 @@ def run(
     disable_progress_bar()
     set_verbosity_error()
     if processes.is_main_process:
-        _open_folder(out, text, resume)
+        _open_folder(out, text, resume, reporter)
     processes.wait_for_everyone()
-    lineage = Lineage.load(out / "lineage.json")
+    lineage = _lineage_so_far(out, reporter)
     result = RunResult(out)
     try:
         for number in range(len(recipe.stages)):
             name = recipe.stage_name(number)
             folder = out / "stages" / name
-            if not (folder / "stage.json").is_file():
+            finished = _finished(folder, reporter)
+            if finished is None:
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
                 history = _history(result.stages)
@@ -114,15 +119,48 @@ def run(
                     _finish_stage(folder)
                 processes.wait_for_everyone()
                 reporter.event("done", name=name)
-            result.stages.append(json.loads((folder / "stage.json").read_text(encoding="utf-8")))
+                finished = read_sealed(folder / STAGE)
+            else:
+                lineage.absorb(Lineage.load(folder / "lineage.json"))
+            result.stages.append(finished)
     finally:
         reporter.close()
     if processes.is_main_process:
+        lineage.save(out / "lineage.json")
         _write_report(out)
     return result
 
 
-def _open_folder(out: Path, text: str, resume: bool) -> None:
+def _finished(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
+    """The facts of a finished stage; None where it is not finished, or where something of what it left is broken, so
+    that its end is to be done again, from its last state.
+
+    Raises:
+        StateError: something is broken, and there is no saved state to write it from again.
+    """
+    if not (folder / STAGE).is_file():
+        return None
+    try:
+        return read_finished(folder)
+    except StateError as error:
+        if load_state(folder / "state") is None:
+            raise StateError(
+                f"{error}, and no saved state is there to write it from; start again with --fresh"
+            ) from error
+        reporter.event("note", text=f"warning: {error}; the stage's end is done again, from its last saved state")
+        return None
+
+
+def _lineage_so_far(out: Path, reporter: Reporter) -> Lineage:
+    """The run's lineage; where its file is broken, an empty one, to which every finished stage brings its own."""
+    try:
+        return Lineage.load(out / "lineage.json")
+    except StateError as error:
+        reporter.event("note", text=f"warning: {str(error).partition(';')[0]}; it is put together from the stages")
+        return Lineage()
+
+
+def _open_folder(out: Path, text: str, resume: bool, reporter: Reporter) -> None:
     """Makes the run folder, or makes sure that the one there belongs to this recipe."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give --out a folder")
@@ -136,11 +174,23 @@ def _open_folder(out: Path, text: str, resume: bool) -> None:
         for name in ("recipe.yaml", "run.json", "lineage.json", "report.html"):
             (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    if recipe_file.is_file() and recipe_file.read_text(encoding="utf-8") != text:
-        raise StateError(f"{out} holds a run of another recipe; start again with --fresh or choose another --out")
+    own = hashlib.sha256(text.encode()).hexdigest()
+    if recipe_file.is_file() and recipe_file.read_bytes() != text.encode():
+        if _recipe_of(out) != own:
+            raise StateError(f"{out} holds a run of another recipe; start again with --fresh or choose another --out")
+        reporter.event("note", text=f"warning: {recipe_file} is not what this run wrote; it is written again")
     write_whole(recipe_file, text)
-    facts = {"versions": versions(), "commit": commit(), "machine": machine()}
+    facts = {"versions": versions(), "commit": commit(), "machine": machine(), "recipe": own}
     write_whole(out / "run.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _recipe_of(out: Path) -> str | None:
+    """The digest of the recipe that run.json speaks of."""
+    try:
+        found = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        return str(found["recipe"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _run_stage(
@@ -276,7 +326,8 @@ def _run_stage(
     shown = {k: facts[k] for k in counted} | settled.shown() | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card, stage.objective.files(model))
-    write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
+    lineage.save(folder / "lineage.json")
+    write_whole(folder / "stage.json.part", sealed(facts | {"files": files_left(folder)}))
 
 
 def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -286,7 +337,7 @@ def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 def _finish_flops(model: Path) -> float:
     """What the stage that left this model computed for those after it."""
-    return float(json.loads((model.parent / "stage.json").read_text(encoding="utf-8")).get("finish_flops", 0.0))
+    return float(read_sealed(model.parent / STAGE).get("finish_flops", 0.0))
 
 
 def _earlier_state(stage: Stage, start: str | None) -> Path | None:
@@ -305,9 +356,9 @@ def _reused_flops(stage: Stage, start_id: str, lineage: Lineage) -> float:
     """What the starting weights cost to make, and every other model of a run that the stage's parts name."""
     known, identities = Lineage(dict(lineage.nodes), list(lineage.edges)), [start_id]
     for name in named_models(stage.model_copy(update={"from_": None, "tokenizer": None})):
-        finished = Path(name).parent / "stage.json"
+        finished = Path(name).parent / STAGE
         if finished.is_file():
-            identities.append(json.loads(finished.read_text(encoding="utf-8"))["weights"])
+            identities.append(read_sealed(finished)["weights"])
             known.absorb(Lineage.load(finished.parent.parent.parent / "lineage.json"))
     return known.cost(*identities)
 
@@ -336,7 +387,7 @@ def _data_facts(data: Prepared) -> dict[str, Any]:
 
 def _finish_stage(folder: Path) -> None:
     """stage.json appears only when everything else of the stage is on the disk, lineage included."""
-    (folder / "stage.json.part").replace(folder / "stage.json")
+    (folder / "stage.json.part").replace(folder / STAGE)
 
 
 def _starting_model(

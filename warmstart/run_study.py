@@ -33,6 +33,7 @@ from rich.table import Table
 from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import Interrupted, RecipeError, UserError, nearest
+from warmstart.finished import read_finished, read_sealed
 from warmstart.forecast.stopping import FILE, Pair, Stop, Stopped, Watch, read_stop, save_stop
 from warmstart.named_models import located, named_models
 from warmstart.recipe import Recipe, Study
@@ -453,7 +454,7 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
 
 def _stages(task: Task) -> list[dict[str, Any]]:
     names = [task.recipe.stage_name(n) for n in range(len(task.recipe.stages))]
-    return [json.loads((task.folder / "stages" / n / "stage.json").read_text(encoding="utf-8")) for n in names]
+    return [read_finished(task.folder / "stages" / n) for n in names]
 
 
 def _given(study: Study, arms: list[str]) -> dict[str, str]:
@@ -479,7 +480,7 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
     stages = [_stages(task) for task in members]
     curves = [_curve(task.recipe, task.folder, metric) for task in members]
     further = members[0].recipe.stages[-1].evaluate.also
-    lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
+    lineage = [read_sealed(task.folder / "lineage.json") for task in members]
     return _totals(stages) | {
         "reused_flops": [s[0]["reused_flops"] for s in stages],
         "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],

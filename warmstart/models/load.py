@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from warmstart.errors import ModelError, nearest
+from warmstart.finished import check_exported
 from warmstart.models.packaged import local
 from warmstart.randomness import derive_seed
 
@@ -125,6 +126,7 @@ def load_model(
 
     Raises:
         ModelError: the folder or id does not exist, has no safetensors weights, or has weights of another head.
+        StateError: a run left it, and its files are not what the run wrote.
         DataError: a packaged model cannot be fetched.
     """
     said, name = name, local(name)
@@ -138,6 +140,7 @@ def load_model(
             raise ModelError(f"'{said}' is not a model folder: it has no config.json")
         if not any(folder.glob("*.safetensors")):
             raise ModelError(f"'{said}' has no *.safetensors weights (other formats are not loaded: they may run code)")
+        check_exported(folder, lambda file: file == "config.json" or file.endswith((".safetensors", ".index.json")))
         name = folder
     settings: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
     try:

@@ -21,6 +21,7 @@ from warmstart.data.curated import FORMAT
 from warmstart.data.documents import documents, training_key
 from warmstart.data.engine import Engine
 from warmstart.errors import ModelError
+from warmstart.finished import check_exported
 from warmstart.models.packaged import local
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def load_tokenizer(name: str | Path) -> Any:
 
     Raises:
         ModelError: there is none, or it has only a slow form.
+        StateError: a run left it, and its files are not what the run wrote.
     """
     name = local(name)
     folder = Path(name).expanduser()
@@ -145,6 +147,7 @@ def load_tokenizer(name: str | Path) -> Any:
             raise ModelError(
                 f"'{name}' has no tokenizer (no {TOKENIZER_FILES[0]}); set the stage's tokenizer to load or train one"
             )
+        check_exported(folder, lambda file: not file.endswith(".safetensors"))
         name = folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)

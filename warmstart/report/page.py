@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from warmstart.disk import write_whole
 from warmstart.errors import DataError
 from warmstart.evaluate.curves import forgetting
+from warmstart.finished import CHECKSUM
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
 from warmstart.report.lineage import lineage_sentences, lineage_svg
@@ -463,7 +464,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_lineage(path: Path) -> Lineage:
     try:
-        return Lineage.model_validate(_read_json(path))
+        return Lineage.model_validate({k: v for k, v in _read_json(path).items() if k != CHECKSUM})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -10,7 +10,6 @@ state, or the one before it. On loading every checksum is verified; a broken sta
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from warmstart.disk import sync
+from warmstart.disk import errno_of, sync
 from warmstart.errors import StateError, UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -78,11 +77,11 @@ def save_state(
         sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
-        if isinstance(error, SafetensorError) and "No space" not in str(error):
+        if not errno_of(error):
             raise
-        code = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
+        said = os.strerror(errno_of(error))
         raise UserError(
-            f"cannot save the state of step {step} in {folder}: {os.strerror(code)}; older states are untouched"
+            f"cannot save the state of step {step} in {folder}: {said}; older states are untouched"
         ) from error
     found = _states(folder)
     # States of later steps are broken ones that the run went back behind: kept, they would push out whole ones.

@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from warmstart.data.mix import Stock
 from warmstart.data.mix.ahead import Ahead
 from warmstart.errors import Interrupted, StateError, UserError
 from warmstart.evaluate import Subject
+from warmstart.models.save import digest_of
 from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
 from warmstart.randomness import derive_seed, numpy_generator, seeded
 from warmstart.recipe import Stage
@@ -43,7 +45,14 @@ from warmstart.train.precision import autocast, resolve_device, resolve_precisio
 from warmstart.train.processes import Processes
 from warmstart.train.progress import Reporter
 from warmstart.train.spending import Counts, Spending
-from warmstart.train.tensors import kept_buffers, load_tensors, put_back, unchanged_buffers, untied
+from warmstart.train.tensors import (
+    kept_buffers,
+    load_tensors,
+    put_back,
+    save_tensors,
+    unchanged_buffers,
+    untied,
+)
 from warmstart.train.varlen_attention import use_varlen
 
 if TYPE_CHECKING:
@@ -142,6 +151,8 @@ class Training:
         self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
         self._start: dict[str, torch.Tensor] | None = None
+        self._start_digest: str | None = None
+        self._log: MetricsLog | None = None
         self._composed: torch.nn.Module | None = None
         self._finished = False
 
@@ -162,11 +173,16 @@ class Training:
         """
         if self.device.type == "cpu":
             keep_freed_memory()
-        resumed = self._resume()
-        self._keep_start(resumed)
+        state = load_state(self.folder / "state")
+        self._keep_start(state)
+        resumed = state is not None
+        if state is not None:
+            self._resume(state)
         log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self.processes.is_main else None
+        self._log = log
         if log:
-            log.rewind(self.counts.step if resumed else None)
+            log.restore(state.values.get("log") if state is not None else "", self.counts.step)
+        del state
         self._clock = time.perf_counter() - self.counts.seconds
         with interrupts() as interrupted:
             if not resumed:
@@ -529,15 +545,14 @@ class Training:
                 "companions": self.companions.values(),
                 "finish_flops": self.finish_flops,
                 "guard": self.watch.state_dict(),
+                "start": self._start_digest,
+                "log": self._log.text if self._log is not None else "",
             }
             spare = self.watch.anchor if self.settings.guard.rolls_back else None
             save_state(self.folder / "state", self.counts.step, tensors, values, keep=self.settings.keep, spare=spare)
         self.processes.wait()
 
-    def _resume(self) -> bool:
-        state = load_state(self.folder / "state")
-        if state is None:
-            return False
+    def _resume(self, state: State) -> None:
         self._check_data(state)
         self._load_weights(state)
         self.mix.load_state_dict(state.values["mix"])
@@ -550,7 +565,6 @@ class Training:
         if "guard" in state.values:
             self.watch.load_state_dict(state.values["guard"])
         self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
-        return True
 
     def _load_weights(self, state: State) -> None:
         """What optimizer steps change: weights, moments, and what penalties remember."""
@@ -579,7 +593,13 @@ class Training:
     def _take_over(self) -> None:
         """What the stage before left to penalties, and what a training that is carried on, or whose moments are loaded,
         left behind."""
-        left = load_state(self.stage_before) if self.stage_before is not None else None
+        remembers = self.settings.penalties or self.settings.gradients.name != "plain"
+        left = load_state(self.stage_before) if self.stage_before is not None and remembers else None
+        if left is not None and not left.values["finished"]:
+            raise StateError(
+                f"{self.stage_before} has no whole state of the finished stage, whose penalties may have left "
+                "something; start again with --fresh"
+            )
         if left is not None:
             kept = self.companions.take_over(left.tensors.get("companions", {}), left.values.get("companions", {}))
             if kept:
@@ -587,7 +607,7 @@ class Training:
         if self.earlier is None:
             return
         state = load_state(self.earlier)
-        if state is None or not (state.values["finished"] or not self.chain.carries_on):
+        if state is None or not state.values["finished"]:
             raise StateError(
                 f"{self.earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
                 f"{'start again with --fresh' if self.chain.carries_on else 'set train.moments: reset'}"
@@ -619,24 +639,35 @@ class Training:
             if state.values.get("also", {}).get(name) != data.fingerprint:
                 raise StateError(f"{state.path} was evaluated on another held-out set '{name}'; {way_out}")
 
-    def _keep_start(self, resumed: bool) -> None:
+    def _keep_start(self, state: State | None) -> None:
         """The weights at the stage's beginning, for evaluators that compare with them; a resumed run finds them again.
+        Called before the saved weights are loaded: a file that is broken or gone is written again from the starting
+        weights, if they are still the same.
 
         Raises:
-            StateError: the run goes on, and its file with them is gone.
+            StateError: the run goes on, its file is not what it was, and the starting weights are other ones now.
         """
         if not any(evaluator.needs_start for evaluator in self.stage.evaluate.evaluators):
             return
         file = self.folder / "start.safetensors"
-        if not resumed and self.processes.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draft = file.with_name(".start.safetensors.tmp")
-            save_file({name: t.detach().cpu().contiguous() for name, t in untied(self.model).items()}, draft)
-            draft.replace(file)
+        expected = state.values.get("start") if state is not None else None
+        if state is None or (expected is not None and not _is(file, expected)):
+            start = {name: t.detach().cpu().contiguous() for name, t in untied(self.model).items()}
+            if expected is not None:
+                if digest_of(start) != expected:
+                    raise StateError(
+                        f"{file} is broken or gone, an evaluator needs it, and the starting weights are not those of "
+                        "then; start again with --fresh"
+                    )
+                self.reporter.event("note", text=f"warning: {file} is broken or gone; it is written again")
+            if self.processes.is_main:
+                save_tensors(start, file)
+            del start
         self.processes.wait()
         if not file.is_file():
             raise StateError(f"{file} is gone, which an evaluator needs; start again with --fresh")
         self._start = load_file(file)
+        self._start_digest = digest_of(self._start)
 
     # ---- micro-batches ---------------------------------------------------------------------------------------------
 
@@ -721,6 +752,14 @@ def real_tokens_of(rows: list[Row], batch: Batch, tokens: int) -> int:
     if all("documents" in row for row in rows):
         return sum(int((row["documents"] >= 0).sum()) for row in rows)
     return int(batch["attention_mask"].sum()) if "attention_mask" in batch else tokens
+
+
+def _is(file: Path, digest: str) -> bool:
+    """Whether a file holds the tensors of this digest."""
+    try:
+        return digest_of(load_file(file)) == digest
+    except (OSError, SafetensorError):
+        return False
 
 
 def _targets(batch: Batch) -> int:

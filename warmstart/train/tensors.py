@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from warmstart.disk import told
 from warmstart.errors import ModelError
 
 
@@ -55,3 +59,19 @@ def unchanged_buffers(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         put_back(kept)
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    draft = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+    with told(file):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, draft)
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
