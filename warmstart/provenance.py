@@ -118,3 +118,13 @@ class Lineage:
             again = "carry its run out again: what is finished stays, and this file is written anew"
             raise StateError(f"{error}; {again}") from error
         return cls({node["id"]: node for node in raw["nodes"]}, raw["edges"])
+
+    @classmethod
+    def of_model(cls, model: Path) -> Lineage:
+        """The lineage beside a model that a stage left, or that of its run; empty where there is none.
+
+        Raises:
+            StateError: the file is not what was written.
+        """
+        beside = model.parent / "lineage.json"
+        return cls.load(beside if beside.is_file() else model.parent.parent.parent / "lineage.json")

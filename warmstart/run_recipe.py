@@ -13,6 +13,7 @@ report.html
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -28,7 +29,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, prepare
-from warmstart.disk import write_whole
+from warmstart.disk import told, write_whole
 from warmstart.errors import DataError, ModelError, StateError, UserError
 from warmstart.evaluate.curves import forgetting
 from warmstart.finished import STAGE, files_left, read_finished, read_sealed, sealed
@@ -49,6 +50,7 @@ from warmstart.train.checkpoint import load_state
 from warmstart.train.compute import peak_memory_bytes
 from warmstart.train.loop import Training
 from warmstart.train.precision import resolve_device
+from warmstart.train.processes import lost_processes_told
 from warmstart.train.progress import ConsoleReporter, Reporter
 from warmstart.train.settle import settle
 from warmstart.train.trial import Trials
@@ -97,12 +99,12 @@ def run(
     # transformers' own bars would tear ours, and its advice about padding is wrong for packed blocks, which have none
     disable_progress_bar()
     set_verbosity_error()
-    if processes.is_main_process:
-        _open_folder(out, text, resume, reporter)
-    processes.wait_for_everyone()
-    lineage = _lineage_so_far(out, reporter)
-    result = RunResult(out)
-    try:
+    with contextlib.closing(reporter), lost_processes_told(processes.num_processes):
+        if processes.is_main_process:
+            _open_folder(out, text, resume, reporter)
+        processes.wait_for_everyone()
+        lineage = _lineage_so_far(out, reporter)
+        result = RunResult(out)
         for number in range(len(recipe.stages)):
             name = recipe.stage_name(number)
             folder = out / "stages" / name
@@ -123,8 +125,6 @@ def run(
             else:
                 lineage.absorb(Lineage.load(folder / "lineage.json"))
             result.stages.append(finished)
-    finally:
-        reporter.close()
     if processes.is_main_process:
         lineage.save(out / "lineage.json")
         _write_report(out)
@@ -359,7 +359,7 @@ def _reused_flops(stage: Stage, start_id: str, lineage: Lineage) -> float:
         finished = Path(name).parent / STAGE
         if finished.is_file():
             identities.append(read_sealed(finished)["weights"])
-            known.absorb(Lineage.load(finished.parent.parent.parent / "lineage.json"))
+            known.absorb(Lineage.of_model(Path(name)))
     return known.cost(*identities)
 
 
@@ -387,7 +387,8 @@ def _data_facts(data: Prepared) -> dict[str, Any]:
 
 def _finish_stage(folder: Path) -> None:
     """stage.json appears only when everything else of the stage is on the disk, lineage included."""
-    (folder / "stage.json.part").replace(folder / STAGE)
+    with told(folder / STAGE):
+        (folder / "stage.json.part").replace(folder / STAGE)
 
 
 def _starting_model(
@@ -415,7 +416,7 @@ def _starting_model(
     model = load_model(start, head, seed=recipe.seed, vocabulary=len(tokenizer))
     _check_length(model, stage)
     identity = weights_hash(model)
-    lineage.absorb(Lineage.load(Path(start).parent.parent.parent / "lineage.json"))
+    lineage.absorb(Lineage.of_model(Path(start)))
     if identity not in lineage.nodes:
         lineage.add(identity, str(start), model.num_parameters(), origin=None, operation=f"load {start}")
     return model, identity

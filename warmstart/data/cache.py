@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -56,8 +58,12 @@ def entry(
     facts, trouble = _open(folder)
     if facts is not None:
         return facts
-    if trouble and notify:
-        notify(f"warning: the cache entry {folder} is broken ({trouble}); it is made again")
+    if trouble:
+        told = f"the cache entry {folder} is broken ({trouble}); it is made again"
+        if notify:
+            notify(f"warning: {told}")
+        else:
+            warnings.warn(told, stacklevel=2)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
@@ -83,6 +89,21 @@ def entry(
                 "free space or set WARMSTART_CACHE to another folder"
             ) from error
         raise
+
+
+@functools.cache
+def trouble_with(path: Path) -> str:
+    """What is wrong with a file of an entry that is read without opening the entry; '' where nothing is, or where the
+    file belongs to none. Looked at once in each process."""
+    try:
+        meta = json.loads((path.parent / "meta.json").read_text(encoding="utf-8"))
+        expected = meta["files"][path.name].get("xxh3")
+        found = checksum(path) if expected is not None else None
+    except FileNotFoundError:
+        return "" if path.is_file() else "it is gone"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "" if found == expected else "it does not match its checksum"
 
 
 def file_digest(path: Path) -> str:

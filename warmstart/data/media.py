@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.data.cache import cache_folder
+from warmstart.data.cache import cache_folder, trouble_with
 from warmstart.errors import DataError, UserError
 
 PLACE = re.compile(r"^(?P<path>.*)#(?P<offset>\d+)\+(?P<size>\d+)$")
@@ -30,6 +30,7 @@ IN_CACHE = "cache://"
 MEDIA_COLUMNS = ("image", "audio")
 KEPT = "media"
 """The folder of the cache for what stood in rows."""
+AGAIN = "remove the cache {}: what it holds is made again"
 LARGEST_IMAGE = 20_000_000
 """Pixels; larger ones are refused before they are decoded: some files of a few kB unfold to gigabytes."""
 
@@ -45,6 +46,8 @@ def read_media(reference: str) -> bytes:
     file = cache_folder() / path.removeprefix(IN_CACHE) if path.startswith(IN_CACHE) else Path(path)
     if path.startswith(IN_CACHE) and ".." in file.parts:
         raise DataError(f"'{reference}' lies outside the cache")
+    if path.startswith(IN_CACHE) and (trouble := trouble_with(file)):
+        raise DataError(f"'{reference}': {trouble}; {AGAIN.format(cache_folder())}")
     try:
         with file.open("rb") as stream:
             stream.seek(offset)
@@ -53,6 +56,8 @@ def read_media(reference: str) -> bytes:
         raise DataError(f"'{reference}' cannot be read: {error.strerror or error}") from error
     if not content or (size >= 0 and len(content) < size):
         raise DataError(f"'{reference}' is {'empty' if not content else 'cut short'}")
+    if path.startswith(f"{IN_CACHE}{KEPT}/") and hashlib.sha256(content).hexdigest() != file.name:
+        raise DataError(f"'{reference}' is not what was kept there; {AGAIN.format(cache_folder())}")
     return content
 
 

@@ -598,19 +598,20 @@ class Training:
         if left is not None and not left.values["finished"]:
             raise StateError(
                 f"{self.stage_before} has no whole state of the finished stage, whose penalties may have left "
-                "something; start again with --fresh"
+                f"something; {_end_again(self.stage_before)}"
             )
         if left is not None:
             kept = self.companions.take_over(left.tensors.get("companions", {}), left.values.get("companions", {}))
             if kept:
                 self.reporter.event("note", text=f"from the stage before: what {', '.join(kept)} remembers")
-        if self.earlier is None:
+        earlier = self.earlier
+        if earlier is None:
             return
-        state = load_state(self.earlier)
+        state = load_state(earlier)
         if state is None or not state.values["finished"]:
             raise StateError(
                 f"{self.earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
-                f"{'start again with --fresh' if self.chain.carries_on else 'set train.moments: reset'}"
+                f"{_end_again(earlier) if self.chain.carries_on else 'set train.moments: reset'}"
             )
         load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])
         if not self.chain.carries_on:
@@ -752,6 +753,12 @@ def real_tokens_of(rows: list[Row], batch: Batch, tokens: int) -> int:
     if all("documents" in row for row in rows):
         return sum(int((row["documents"] >= 0).sum()) for row in rows)
     return int(batch["attention_mask"].sum()) if "attention_mask" in batch else tokens
+
+
+def _end_again(states: Path) -> str:
+    """What to do where the last state of a finished stage is broken."""
+    stage = states.parent / "stage.json"
+    return f"remove {stage} and start the same line again, so that the stage's end is done again, or start with --fresh"
 
 
 def _is(file: Path, digest: str) -> bool:

@@ -5,9 +5,11 @@ Trackers are those of `accelerate` (tensorboard, wandb, mlflow, trackio, ...), c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +45,26 @@ class MetricsLog:
         """One line; `values` holds `step` and plain numbers. A number that JSON has no word for becomes null."""
         clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in values.items()}
         line = json.dumps(clean) + "\n"
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; the last saved state is untouched") from error
-        self.text += line
         numbers = {k: v for k, v in clean.items() if k != "step" and v is not None}
+        with self._told(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self.text += line
         for tracker in self.trackers:
-            tracker.log(numbers, step=values["step"])
+            with self._told(f"the log of the tracker {tracker.name}"):
+                tracker.log(numbers, step=values["step"])
 
     def close(self) -> None:
         for tracker in self.trackers:
-            tracker.finish()
+            with self._told(f"the log of the tracker {tracker.name}"):
+                tracker.finish()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _told(what: object) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write {what}: {error.strerror}; the last saved state is untouched") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
