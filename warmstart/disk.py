@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import xxhash
 
 from warmstart.errors import UserError
@@ -69,6 +70,7 @@ def write_whole(path: Path, text: str) -> Path:
     with told(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_left(path)
             draft.write_text(text, encoding="utf-8", newline="\n")
             sync(draft)
             draft.replace(path)
@@ -76,6 +78,18 @@ def write_whole(path: Path, text: str) -> Path:
             if draft.exists():
                 draft.unlink()
     return path
+
+
+def remove_left(place: Path) -> None:
+    """Removes drafts of `place` that killed processes left behind; they may be as large as a model."""
+    for pattern in (".tmp-", ".old-"):
+        for left in place.parent.glob(f".{place.name}{pattern}*"):
+            pid = left.name.rpartition("-")[2]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -87,6 +101,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     draft = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
+    remove_left(folder)
     with told(folder):
         try:
             draft.mkdir(parents=True)

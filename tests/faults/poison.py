@@ -1,7 +1,7 @@
 """A part that ruins chosen steps: the loss and its gradient become not a number, or many times what they are.
 
 It is a penalty of the tests alone. A recipe may name it (`{type: poison, steps: [5]}`) in every process that has
-imported this module; `python -m faults.poison run RECIPE ...` is the command line with it.
+imported this module; `python -m faults.command run RECIPE ...` is the command line with it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,3 @@ class _Poison(PenaltyState):
         if self.settings.rank not in (None, int(os.environ.get("RANK", "0"))):
             return loss.total * 0
         return loss.total * (float("nan") if self.settings.times is None else self.settings.times - 1)
-
-
-if __name__ == "__main__":
-    from faults import poison  # noqa: F401  (registered under its real name, not as __main__)
-
-    from warmstart.cli import main
-
-    main()

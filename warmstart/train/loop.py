@@ -594,23 +594,23 @@ class Training:
         """What the stage before left to penalties, and what a training that is carried on, or whose moments are loaded,
         left behind."""
         remembers = self.settings.penalties or self.settings.gradients.name != "plain"
-        left = load_state(self.stage_before) if self.stage_before is not None and remembers else None
-        if left is not None and not left.values["finished"]:
+        before, earlier = self.stage_before if remembers else None, self.earlier
+        left = load_state(before) if before is not None else None
+        if before is not None and left is not None and not left.values["finished"]:
             raise StateError(
-                f"{self.stage_before} has no whole state of the finished stage, whose penalties may have left "
-                f"something; {_end_again(self.stage_before)}"
+                f"{before} has no whole state of the finished stage, whose penalties may have left something; "
+                f"{_end_again(before)}"
             )
         if left is not None:
             kept = self.companions.take_over(left.tensors.get("companions", {}), left.values.get("companions", {}))
             if kept:
                 self.reporter.event("note", text=f"from the stage before: what {', '.join(kept)} remembers")
-        earlier = self.earlier
         if earlier is None:
             return
         state = load_state(earlier)
         if state is None or not state.values["finished"]:
             raise StateError(
-                f"{self.earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
+                f"{earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
                 f"{_end_again(earlier) if self.chain.carries_on else 'set train.moments: reset'}"
             )
         load_optimizer(self.optimizer, self._trained_module(), state.tensors["optimizer"], state.values["optimizer"])

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from warmstart.disk import told
+from warmstart.disk import remove_left, told
 from warmstart.errors import ModelError
 
 
@@ -71,6 +71,7 @@ def save_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
     with told(file):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            remove_left(file)
             save_file(tensors, draft)
             draft.replace(file)
         finally:
