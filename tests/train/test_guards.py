@@ -273,8 +273,30 @@ def test_going_back_is_exact_and_the_data_go_on(tmp_path: Path, pass_over: int) 
 
 
 def test_going_back_to_the_beginning(tmp_path: Path) -> None:
-    run(recipe(tmp_path, {"nan": "roll-back"}, [1]), tmp_path / "run", reporter=Reporter())
-    assert facts(tmp_path / "run")["guard"]["rolled_back"] == 1
+    """Where there were no moments yet: the step after it is that of a training that begins there."""
+    loop = training(tmp_path, recipe(tmp_path, {"nan": "roll-back"}, [1]).stages[0], "back")
+    plain = training(tmp_path, recipe(tmp_path, {}, []).stages[0], "plain")
+    loop.save(regular=True)
+    start = everything(loop)
+    loop.step()
+    assert not same(start, everything(loop))
+    loop.step()  # back
+    assert same(start, everything(loop))
+    loop.step()
+    plain.next_rows()
+    plain.next_rows()
+    plain.counts.step = 2
+    plain.step()
+    assert same(everything(loop), everything(plain))
+
+
+def test_what_a_device_noted_is_looked_at_before_anything_is_saved(tmp_path: Path) -> None:
+    loop = training(tmp_path, recipe(tmp_path, {}, [3], save_every=2, log_every=100).stages[0], "lazy")
+    loop.watch = Watch(loop.settings.guard, lazily=True)
+    loop.folder.mkdir()
+    with pytest.raises(UserError, match="the loss or its gradient is not a finite number at step 4"):
+        loop.run()
+    assert [p.name for p in (loop.folder / "state").iterdir()] == ["step-00000002"]
 
 
 def test_going_back_to_one_state_too_often_stops_the_run(tmp_path: Path) -> None:
