@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,20 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
         with whole_folder(place) as draft:
             (draft / name).write_text(name)
     assert [p.name for p in place.iterdir()] == ["b"]
+
+
+def test_drafts_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with whole_folder(tmp_path / "model") as draft:
+            (draft / "large").write_text("half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    alive = tmp_path / f".model.tmp-{os.getppid()}"
+    alive.mkdir()
+    (tmp_path / ".notes.json.tmp-99999999").write_text("{")
+    assert len(list(tmp_path.iterdir())) == 3
+    with whole_folder(tmp_path / "model") as draft:
+        (draft / "large").write_text("all of it")
+    write_whole(tmp_path / "notes.json", "{}")
+    assert {p.name for p in tmp_path.iterdir()} == {"model", "notes.json", alive.name}

@@ -120,15 +120,17 @@ def run(
     read = read_recipe(recipe, sets or ())
     from warmstart.data.engine import Engine  # after the check, so that a bad recipe is told sooner
     from warmstart.run_recipe import run as carry_out
+    from warmstart.train.interrupts import terminated_like_ctrl_c
 
-    result = carry_out(
-        read,
-        out or Path("runs") / recipe.stem,
-        resume=resume,
-        console=console,
-        accept_changed_data=accept_changed_data,
-        engine=Engine(engine, workers),
-    )
+    with terminated_like_ctrl_c():
+        result = carry_out(
+            read,
+            out or Path("runs") / recipe.stem,
+            resume=resume,
+            console=console,
+            accept_changed_data=accept_changed_data,
+            engine=Engine(engine, workers),
+        )
     console.print(f"model: {result.model}", highlight=False, markup=False, soft_wrap=True)
 
 

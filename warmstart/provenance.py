@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -16,6 +15,7 @@ import torch
 
 from warmstart.disk import write_whole
 from warmstart.errors import StateError
+from warmstart.finished import read_sealed, sealed
 
 
 def versions() -> dict[str, str]:
@@ -101,24 +101,38 @@ class Lineage:
         return total
 
     def save(self, path: Path) -> None:
-        write_whole(path, json.dumps({"nodes": list(self.nodes.values()), "edges": self.edges}, indent=1) + "\n")
+        write_whole(path, sealed({"nodes": list(self.nodes.values()), "edges": self.edges}))
 
     @classmethod
     def load(cls, path: Path) -> Lineage:
         """The lineage of a run folder; empty where the file does not exist.
 
         Raises:
-            StateError: the file is broken.
+            StateError: the file is not what was written.
         """
         if not path.is_file():
             return cls()
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_sealed(path)
+        except StateError as error:
+            again = "carry its run out again: what is finished stays, and this file is written anew"
+            raise StateError(f"{error}; {again}") from error
+        try:
             found = cls({str(node["id"]): dict(node) for node in raw["nodes"]}, [dict(edge) for edge in raw["edges"]])
             for edge in found.edges:
                 float(edge.get("flops") or 0.0)
                 if not isinstance(edge["to"], str) or not isinstance(edge["from"], str | None):
                     raise TypeError("an edge must lead from weights (or nothing) to weights")
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise StateError(f"{path} is no lineage of weights ({type(error).__name__}: {error})") from None
         return found
+
+    @classmethod
+    def of_model(cls, model: Path) -> Lineage:
+        """The lineage beside a model that a stage left, or that of its run; empty where there is none.
+
+        Raises:
+            StateError: the file is not what was written.
+        """
+        beside = model.parent / "lineage.json"
+        return cls.load(beside if beside.is_file() else model.parent.parent.parent / "lineage.json")

@@ -40,6 +40,7 @@ from warmstart.objectives import Objective
 from warmstart.part import Part
 from warmstart.surgery import Surgery
 from warmstart.train.gradients import Gradients
+from warmstart.train.guards import Guard
 from warmstart.train.layout import Layout
 from warmstart.train.optimizers import Optimizer
 from warmstart.train.penalties import Penalty
@@ -259,6 +260,10 @@ class Training(Form):
     trainable: Trainable = Field("all", validate_default=True)
     penalties: list[Penalty] = Field(default_factory=list, description="What is added to the loss of every step.")
     gradients: Gradients = Field("plain", validate_default=True)
+    guard: Guard = Field(
+        default_factory=Guard,
+        description="What becomes of a step whose loss or gradient is not a number, or far from what it was.",
+    )
     save_every: Positive = Field(200, description="Steps between saved states (also saved at the end and on Ctrl-C).")
     save_in_background: bool = Field(
         True, description="Write states while training goes on, from a copy in memory; false: training waits."
@@ -371,6 +376,9 @@ class Stage(Form):
                 f"found {self.train.accumulate}, but the objective {self.objective.name} compares all rows of a step: 1"
             )
             raise Misfit([(("train", "accumulate"), found)])
+        if self.train.guard.rolls_back and self.objective.refresh_every(self.train.batch_size):
+            found = f"'roll-back' does not go with the objective {self.objective.name}, which looks ahead; use 'skip'"
+            raise Misfit([(("train", "guard"), found)])
         if self.evaluate.decode is not None and self.objective.head != "causal":
             found = f"composes causal models, but the objective {self.objective.name} trains another kind"
             raise Misfit([(("evaluate", "decode"), found)])

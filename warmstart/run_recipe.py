@@ -5,13 +5,16 @@ run.json                        versions, commit, machine, data fingerprints
 stages/NN-name/model/           an ordinary Hugging Face folder
 stages/NN-name/state/           what an exact resume needs
 stages/NN-name/metrics.jsonl    one line per logged step and per evaluation
-stages/NN-name/stage.json       written last: the stage is finished, and what it used
+stages/NN-name/lineage.json     the lineage at the stage's end
+stages/NN-name/stage.json       written last: the stage is finished, what it used, and the checksums of what it left
 lineage.json                    which weights came from which, by hash
 report.html
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -26,9 +29,10 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, prepare
-from warmstart.disk import write_whole
+from warmstart.disk import told, write_whole
 from warmstart.errors import DataError, ModelError, StateError, UserError
 from warmstart.evaluate.curves import forgetting
+from warmstart.finished import STAGE, files_left, read_finished, read_sealed, sealed
 from warmstart.models.build import configuration, new_model
 from warmstart.models.card import model_card
 from warmstart.models.load import load_model
@@ -42,9 +46,11 @@ from warmstart.recipe import Recipe, Stage
 from warmstart.recipe_file import resolved
 from warmstart.surgery.check import compare
 from warmstart.train.chain import chain_of
+from warmstart.train.checkpoint import load_state
 from warmstart.train.compute import peak_memory_bytes
 from warmstart.train.loop import Training
 from warmstart.train.precision import resolve_device
+from warmstart.train.processes import lost_processes_told
 from warmstart.train.progress import ConsoleReporter, Reporter
 from warmstart.train.settle import settle
 from warmstart.train.trial import Trials
@@ -93,16 +99,17 @@ def run(
     # transformers' own bars would tear ours, and its advice about padding is wrong for packed blocks, which have none
     disable_progress_bar()
     set_verbosity_error()
-    if processes.is_main_process:
-        _open_folder(out, text, resume)
-    processes.wait_for_everyone()
-    lineage = Lineage.load(out / "lineage.json")
-    result = RunResult(out)
-    try:
+    with contextlib.closing(reporter), lost_processes_told(processes.num_processes):
+        if processes.is_main_process:
+            _open_folder(out, text, resume, reporter)
+        processes.wait_for_everyone()
+        lineage = _lineage_so_far(out, reporter)
+        result = RunResult(out)
         for number in range(len(recipe.stages)):
             name = recipe.stage_name(number)
             folder = out / "stages" / name
-            if not (folder / "stage.json").is_file():
+            finished = _finished(folder, reporter)
+            if finished is None:
                 reporter.event("stage", name=name)
                 previous = result.model if result.stages else None
                 history = _history(result.stages)
@@ -114,15 +121,46 @@ def run(
                     _finish_stage(folder)
                 processes.wait_for_everyone()
                 reporter.event("done", name=name)
-            result.stages.append(_facts_of(folder / "stage.json"))
-    finally:
-        reporter.close()
+                finished = read_sealed(folder / STAGE)
+            else:
+                lineage.absorb(Lineage.load(folder / "lineage.json"))
+            result.stages.append(finished)
     if processes.is_main_process:
+        lineage.save(out / "lineage.json")
         _write_report(out)
     return result
 
 
-def _open_folder(out: Path, text: str, resume: bool) -> None:
+def _finished(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
+    """The facts of a finished stage; None where it is not finished, or where something of what it left is broken, so
+    that its end is to be done again, from its last state.
+
+    Raises:
+        StateError: something is broken, and there is no saved state to write it from again.
+    """
+    if not (folder / STAGE).is_file():
+        return None
+    try:
+        return read_finished(folder)
+    except StateError as error:
+        if load_state(folder / "state") is None:
+            raise StateError(
+                f"{error}, and no saved state is there to write it from; start again with --fresh"
+            ) from error
+        reporter.event("note", text=f"warning: {error}; the stage's end is done again, from its last saved state")
+        return None
+
+
+def _lineage_so_far(out: Path, reporter: Reporter) -> Lineage:
+    """The run's lineage; where its file is broken, an empty one, to which every finished stage brings its own."""
+    try:
+        return Lineage.load(out / "lineage.json")
+    except StateError as error:
+        reporter.event("note", text=f"warning: {str(error).partition(';')[0]}; it is put together from the stages")
+        return Lineage()
+
+
+def _open_folder(out: Path, text: str, resume: bool, reporter: Reporter) -> None:
     """Makes the run folder, or makes sure that the one there belongs to this recipe."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give --out a folder")
@@ -136,11 +174,23 @@ def _open_folder(out: Path, text: str, resume: bool) -> None:
         for name in ("recipe.yaml", "run.json", "lineage.json", "report.html"):
             (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    if recipe_file.is_file() and recipe_file.read_text(encoding="utf-8") != text:
-        raise StateError(f"{out} holds a run of another recipe; start again with --fresh or choose another --out")
+    own = hashlib.sha256(text.encode()).hexdigest()
+    if recipe_file.is_file() and recipe_file.read_bytes() != text.encode():
+        if _recipe_of(out) != own:
+            raise StateError(f"{out} holds a run of another recipe; start again with --fresh or choose another --out")
+        reporter.event("note", text=f"warning: {recipe_file} is not what this run wrote; it is written again")
     write_whole(recipe_file, text)
-    facts = {"versions": versions(), "commit": commit(), "machine": machine()}
+    facts = {"versions": versions(), "commit": commit(), "machine": machine(), "recipe": own}
     write_whole(out / "run.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _recipe_of(out: Path) -> str | None:
+    """The digest of the recipe that run.json speaks of."""
+    try:
+        found = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        return str(found["recipe"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _run_stage(
@@ -228,6 +278,8 @@ def _run_stage(
     if training.weights.in_shares:
         reporter.event("note", text=f"weights, gradients and moments are in {processes.num_processes} shares")
     values = training.run()
+    if summary := training.watch.summary():
+        reporter.event("note", text=summary)
     model = training.weights.whole_model()
     if not processes.is_main_process:
         return
@@ -265,6 +317,7 @@ def _run_stage(
         "trial_flops": settled.flops,
         "data_flops": sum(number for name, number in data.statistics.items() if name.endswith("_flops")),
         "settled": settled.facts,
+        "guard": training.watch.counts if stage.train.guard.watches else {},
         "data": _data_facts(data),
         "also": {name: _data_facts(held_out) for name, held_out in also.items()},
         "forgetting": {
@@ -277,22 +330,8 @@ def _run_stage(
     shown = {k: facts[k] for k in counted} | settled.shown() | values
     card = model_card(title=recipe.title, stage=folder.name, facts=shown, recipe=text)
     save_model(model, tokenizer, folder / "model", card, stage.objective.files(model))
-    write_whole(folder / "stage.json.part", json.dumps(facts, indent=1) + "\n")
-
-
-def _facts_of(path: Path) -> dict[str, Any]:
-    """What a finished stage says of itself.
-
-    Raises:
-        StateError: the file is broken.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StateError(f"{path} is broken ({error}); start again with --fresh") from None
-    if not isinstance(found, dict) or not isinstance(found.get("final", {}), dict):
-        raise StateError(f"{path} is no record of a finished stage; start again with --fresh")
-    return found
+    lineage.save(folder / "lineage.json")
+    write_whole(folder / "stage.json.part", sealed(facts | {"files": files_left(folder)}))
 
 
 def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -302,7 +341,7 @@ def _history(stages: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 def _finish_flops(model: Path) -> float:
     """What the stage that left this model computed for those after it."""
-    return float(_facts_of(model.parent / "stage.json").get("finish_flops", 0.0))
+    return float(read_sealed(model.parent / STAGE).get("finish_flops", 0.0))
 
 
 def _earlier_state(stage: Stage, start: str | None) -> Path | None:
@@ -321,10 +360,10 @@ def _reused_flops(stage: Stage, start_id: str, lineage: Lineage) -> float:
     """What the starting weights cost to make, and every other model of a run that the stage's parts name."""
     known, identities = Lineage(dict(lineage.nodes), list(lineage.edges)), [start_id]
     for name in named_models(stage.model_copy(update={"from_": None, "tokenizer": None})):
-        finished = Path(name).parent / "stage.json"
+        finished = Path(name).parent / STAGE
         if finished.is_file():
-            identities.append(str(_facts_of(finished).get("weights")))
-            known.absorb(Lineage.load(finished.parent.parent.parent / "lineage.json"))
+            identities.append(str(read_sealed(finished).get("weights")))
+            known.absorb(Lineage.of_model(Path(name)))
     return known.cost(*identities)
 
 
@@ -352,7 +391,8 @@ def _data_facts(data: Prepared) -> dict[str, Any]:
 
 def _finish_stage(folder: Path) -> None:
     """stage.json appears only when everything else of the stage is on the disk, lineage included."""
-    (folder / "stage.json.part").replace(folder / "stage.json")
+    with told(folder / STAGE):
+        (folder / "stage.json.part").replace(folder / STAGE)
 
 
 def _starting_model(
@@ -380,7 +420,7 @@ def _starting_model(
     model = load_model(start, head, seed=recipe.seed, vocabulary=len(tokenizer))
     _check_length(model, stage)
     identity = weights_hash(model)
-    lineage.absorb(Lineage.load(Path(start).parent.parent.parent / "lineage.json"))
+    lineage.absorb(Lineage.of_model(Path(start)))
     if identity not in lineage.nodes:
         lineage.add(identity, str(start), model.num_parameters(), origin=None, operation=f"load {start}")
     return model, identity

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from corpora import tiny_recipe, write_corpus
+from corpora import save_tiny_model, tiny_recipe, write_corpus
+from faults.notes import Notes
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from warmstart import run
@@ -64,8 +65,31 @@ def test_a_resumed_run_compares_with_the_same_start(tmp_path: Path) -> None:
     updates = [line["update/all"] for line in lines if "update/all" in line]
     assert updates[0] == 0
     assert updates == sorted(updates)
+    start = folder / "start.safetensors"
+    kept = start.read_bytes()
+    for damage in (lambda: start.unlink(), lambda: start.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))):
+        (folder / "stage.json").unlink()
+        damage()
+        told: list[str] = []
+        run(recipe, tmp_path / "run", reporter=Notes(told))
+        assert any("start.safetensors is broken or gone; it is written again" in line for line in told)
+        assert start.read_bytes() == kept
+    assert AutoModelForCausalLM.from_pretrained(folder / "model")
+
+
+def test_a_start_that_is_lost_with_its_model_is_told(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    raw = tiny_recipe(write_corpus(tmp_path / "a.jsonl"), steps=4)
+    stage = raw["stages"][0]
+    del stage["init"], stage["tokenizer"]
+    stage |= {"from": str(model), "evaluate": {"evaluators": ["held-out", "relative-update"]}}
+    recipe = Recipe.model_validate(raw)
+    folder = run(recipe, tmp_path / "run", reporter=Reporter()).folder / "stages" / "00-first"
+    other = AutoModelForCausalLM.from_pretrained(folder / "model")
+    other.save_pretrained(model)  # other weights stand there now
+    (folder / "stage.json").unlink()
+    run(recipe, tmp_path / "run", reporter=Reporter())
     (folder / "stage.json").unlink()
     (folder / "start.safetensors").unlink()
-    with pytest.raises(StateError, match=r"start\.safetensors is gone"):
+    with pytest.raises(StateError, match=r"start\.safetensors is broken or gone.*not those of then.*--fresh"):
         run(recipe, tmp_path / "run", reporter=Reporter())
-    assert AutoModelForCausalLM.from_pretrained(folder / "model")

@@ -63,17 +63,26 @@ def _in_processes(path: Path, function: Function, batch: int, workers: int) -> I
         rows = datasets.Dataset.from_parquet(str(path), cache_dir=scratch)
         if not len(rows):
             return
-        done = rows.with_format("arrow").map(
-            partial(_answer_of_table, function),
-            batched=True,
-            batch_size=batch,
-            num_proc=min(workers, len(rows)),
-            remove_columns=rows.column_names,
-            features=datasets.Features({"answer": datasets.Value("large_binary"), "error": datasets.Value("string")}),
-            cache_file_name=str(Path(scratch) / "answers.arrow"),
-            new_fingerprint="answers",
-            desc="row steps",
-        )
+        features = datasets.Features({"answer": datasets.Value("large_binary"), "error": datasets.Value("string")})
+        try:
+            done = rows.with_format("arrow").map(
+                partial(_answer_of_table, function),
+                batched=True,
+                batch_size=batch,
+                num_proc=min(workers, len(rows)),
+                remove_columns=rows.column_names,
+                features=features,
+                cache_file_name=str(Path(scratch) / "answers.arrow"),
+                new_fingerprint="answers",
+                desc="row steps",
+            )
+        except RuntimeError as error:
+            if "abruptly died" not in str(error):  # the library's words for a process that is gone
+                raise
+            raise UserError(
+                "a process of the row steps was killed (is there enough memory for so many --workers?); nothing of "
+                "this pass was kept: start the same line again"
+            ) from error
         for row in done.with_format("arrow").iter(batch_size=1):
             yield _checked(row["answer"][0].as_py(), row["error"][0].as_py())
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.data.cache import cache_folder
+from warmstart.data.cache import cache_folder, trouble_with
 from warmstart.errors import DataError, UserError
 from warmstart.places import expanded, is_file
 
@@ -37,6 +37,7 @@ KEPT = "media"
 """The folder of the cache for what stood in rows."""
 LARGEST_FILE = 512 * 2**20
 """Bytes of one picture or sound as it is stored."""
+AGAIN = "remove the cache {}: what it holds is made again"
 LARGEST_IMAGE = 20_000_000
 """Pixels; larger ones are refused before they are decoded: some files of a few kB unfold to gigabytes."""
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -62,6 +63,8 @@ def read_media(reference: str) -> bytes:
         raise DataError(f"'{reference}' lies outside the cache")
     if not is_file(file):  # a device or a pipe would have no end
         raise DataError(f"'{reference}' cannot be read: No such file, or no ordinary one")
+    if path.startswith(IN_CACHE) and (trouble := trouble_with(file)):
+        raise DataError(f"'{reference}': {trouble}; {AGAIN.format(cache_folder())}")
     try:
         whole = file.stat().st_size
         if size > whole:
@@ -77,6 +80,8 @@ def read_media(reference: str) -> bytes:
         raise DataError(f"'{reference}' cannot be read: {error.strerror or error}") from error
     if not content or (size >= 0 and len(content) < size):
         raise DataError(f"'{reference}' is {'empty' if not content else 'cut short'}")
+    if path.startswith(f"{IN_CACHE}{KEPT}/") and hashlib.sha256(content).hexdigest() != file.name:
+        raise DataError(f"'{reference}' is not what was kept there; {AGAIN.format(cache_folder())}")
     return content
 
 

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from warmstart.errors import ModelError, nearest, of_a_library
+from warmstart.finished import check_exported
 from warmstart.models.bounded import bounded
 from warmstart.models.config_file import read_config
 from warmstart.models.packaged import local
@@ -127,6 +128,7 @@ def load_model(
     Raises:
         ModelError: the folder or id does not exist, has no safetensors weights or broken ones, asks for code or for
             more than there is memory, or has weights of another head.
+        StateError: a run left it, and its files are not what the run wrote.
         DataError: a packaged model cannot be fetched.
     """
     said, name = name, local(name)
@@ -134,6 +136,7 @@ def load_model(
     if str(name).startswith((".", "/", "~")) or is_folder(name) or is_file(name):
         name = expanded(name)
         tensors = check_folder(name, said)
+        check_exported(Path(name), lambda file: file == "config.json" or file.endswith((".safetensors", ".index.json")))
     settings: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
     try:
         config = read_config(name, said)

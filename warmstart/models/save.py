@@ -42,11 +42,14 @@ def save_model(
 
 def weights_hash(model: nn.Module) -> str:
     """sha256 over every weight's name, dtype, shape and bytes: two models with one hash are the same weights."""
+    return digest_of(model.state_dict())
+
+
+def digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 over every tensor's name, dtype, shape and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(
-            value.view(torch.uint8).numpy().tobytes() if value.dim() else value.reshape(1).view(torch.uint8).numpy()
-        )
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

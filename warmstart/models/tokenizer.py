@@ -21,6 +21,7 @@ from warmstart.data.curated import FORMAT
 from warmstart.data.documents import documents, training_key
 from warmstart.data.engine import Engine
 from warmstart.errors import ModelError, of_a_library
+from warmstart.finished import check_exported
 from warmstart.models.packaged import local
 from warmstart.places import expanded, is_file, is_folder
 
@@ -136,6 +137,7 @@ def load_tokenizer(name: str | Path) -> Any:
 
     Raises:
         ModelError: there is none, or it has only a slow form.
+        StateError: a run left it, and its files are not what the run wrote.
     """
     name = local(name)
     if str(name).startswith((".", "/", "~")) or is_folder(name) or is_file(name):
@@ -146,6 +148,7 @@ def load_tokenizer(name: str | Path) -> Any:
             raise ModelError(
                 f"'{name}' has no tokenizer (no {TOKENIZER_FILES[0]}); set the stage's tokenizer to load or train one"
             )
+        check_exported(folder, lambda file: not file.endswith(".safetensors"))
         name = folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), use_fast=True, trust_remote_code=False)

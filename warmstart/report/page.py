@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from warmstart.disk import write_whole
 from warmstart.errors import DataError, UserError
 from warmstart.evaluate.curves import forgetting
+from warmstart.finished import CHECKSUM
 from warmstart.recipe_text import read_file
 from warmstart.report import charts, numbers, table
 from warmstart.report.document import chart, choice, code, details, document, facts, html_table, section
@@ -393,6 +394,12 @@ def _stage_table(finished: dict[str, StageFacts | None]) -> str:
         if stage.settled.probe is not None and stage.settled.learning_rate is not None:
             rate = f"learning rate {stage.settled.learning_rate:.3g} by probe"
             notes.append(f"{name}: {rate}: {stage.settled.probe.reason}")
+        if any(stage.guard.values()):
+            passed, scaled, back = (stage.guard.get(name, 0) for name in ("skipped", "clipped", "rolled_back"))
+            notes.append(
+                f"{name}: the guard passed {passed:g} steps over, scaled {scaled:g} gradients down and rolled back "
+                f"{back:g} times"
+            )
     checks = f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
     return html_table("What each stage used and reached", head, rows) + checks
 
@@ -449,7 +456,10 @@ def _read_form(form: type[Form], path: Path) -> Form | None:
     if not text:
         return None
     try:
-        return form.model_validate(json.loads(text))
+        raw = json.loads(text)
+        if isinstance(raw, dict):
+            raw.pop(CHECKSUM, None)
+        return form.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}".replace(": : ", ": ")) from None

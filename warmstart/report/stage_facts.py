@@ -60,6 +60,7 @@ class StageFacts(_Form):
     surgery: list[Change] = []
     settled: Settled = Settled()
     data: Facts = Facts()
+    guard: dict[str, float] = {}
 
 
 class RunFacts(_Form):

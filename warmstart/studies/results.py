@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from warmstart.finished import read_finished, read_sealed
 from warmstart.named_models import named_models
 from warmstart.provenance import commit, versions
 from warmstart.recipe import Study
@@ -53,7 +54,7 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
 
 def _stages(task: Task) -> list[dict[str, Any]]:
     names = [task.recipe.stage_name(n) for n in range(len(task.recipe.stages))]
-    return [json.loads((task.folder / "stages" / n / "stage.json").read_text(encoding="utf-8")) for n in names]
+    return [read_finished(task.folder / "stages" / n) for n in names]
 
 
 def _machine(task: Task) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
     stages = [_stages(task) for task in members]
     curves = [curve_of(task.recipe, task.folder, metric) for task in members]
     further = members[0].recipe.stages[-1].evaluate.also
-    lineage = [json.loads((task.folder / "lineage.json").read_text(encoding="utf-8")) for task in members]
+    lineage = [read_sealed(task.folder / "lineage.json") for task in members]
     return _totals(stages) | {
         "reused_flops": [s[0]["reused_flops"] for s in stages],
         "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],

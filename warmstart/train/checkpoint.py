@@ -10,7 +10,6 @@ state, or the one before it. On loading every checksum is verified; a broken sta
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from warmstart.disk import sync
+from warmstart.disk import errno_of, sync
 from warmstart.errors import StateError, UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -44,8 +43,15 @@ class State:
     values: dict[str, Any]
 
 
-def save_state(folder: Path, step: int, tensors: dict[str, Tensors], values: dict[str, Any], keep: int = 2) -> Path:
-    """Writes a state and removes all but the newest `keep`. Returns the state's folder.
+def save_state(
+    folder: Path,
+    step: int,
+    tensors: dict[str, Tensors],
+    values: dict[str, Any],
+    keep: int = 2,
+    spare: int | None = None,
+) -> Path:
+    """Writes a state and removes all but the newest `keep`, and those of step `spare`. Returns the state's folder.
 
     Raises:
         UserError: the disk is full or cannot be written; older states are untouched.
@@ -71,28 +77,28 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensors], values: dic
         sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
-        if isinstance(error, SafetensorError) and "No space" not in str(error):
+        if not errno_of(error):
             raise
-        code = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
+        said = os.strerror(errno_of(error))
         raise UserError(
-            f"cannot save the state of step {step} in {folder}: {os.strerror(code)}; older states are untouched"
+            f"cannot save the state of step {step} in {folder}: {said}; older states are untouched"
         ) from error
     found = _states(folder)
     # States of later steps are broken ones that the run went back behind: kept, they would push out whole ones.
     ahead = [path for path in found if _order(path) > _order(final)]
     behind = [path for path in found if path not in ahead]
-    for old in [*ahead, *behind[:-keep]]:
+    for old in [*ahead, *(path for path in behind[:-keep] if _order(path)[0] != spare)]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def load_state(folder: Path) -> State | None:
-    """The newest whole state; None where nothing was ever saved.
+def load_state(folder: Path, step: int | None = None) -> State | None:
+    """The newest whole state, or that of a given step; None where nothing of the kind was ever saved.
 
     Raises:
         StateError: there are states, and all of them are broken.
     """
-    found = _states(folder)
+    found = [path for path in _states(folder) if step is None or _order(path)[0] == step]
     broken: list[str] = []
     for path in reversed(found):
         try:

@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from warmstart.data.mix import Stock
 from warmstart.data.mix.ahead import Ahead
 from warmstart.errors import Interrupted, StateError, UserError
 from warmstart.evaluate import Subject
+from warmstart.models.save import digest_of
 from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
 from warmstart.objectives.output_layer import output_layer
 from warmstart.randomness import derive_seed, numpy_generator, seeded
@@ -35,6 +37,7 @@ from warmstart.train.chain import Chain, chain_of
 from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors
 from warmstart.train.companions import Companions
 from warmstart.train.compute import FlopMeter, batch_key
+from warmstart.train.guards import Watch
 from warmstart.train.interrupts import interrupts
 from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
 from warmstart.train.liger import use_liger
@@ -46,7 +49,14 @@ from warmstart.train.processes import Processes
 from warmstart.train.progress import Reporter
 from warmstart.train.saving import Saving
 from warmstart.train.spending import Counts, Spending
-from warmstart.train.tensors import load_tensors, unchanged_buffers, untied
+from warmstart.train.tensors import (
+    kept_buffers,
+    load_tensors,
+    put_back,
+    save_tensors,
+    unchanged_buffers,
+    untied,
+)
 from warmstart.train.varlen_attention import use_varlen
 from warmstart.train.weights import SharedWeights, WholeWeights, wants_shares
 
@@ -147,6 +157,7 @@ class Training:
         self.meter = FlopMeter()
         self.spending = Spending(self.budget, self.chain, spent)
         self.finish_flops = 0.0
+        self.watch = Watch(self.settings.guard, lazily=self.device.type != "cpu", agree=self.processes.largest)
         self._zero_flops = self.settings.trainable.zero_flops_per_token(self.model)
         self.forward = self.weights.forward
         whole = self.settings.compile and not shares  # shares: each layer is compiled by itself
@@ -159,6 +170,8 @@ class Training:
         self.first_values: dict[str, float] = {}
         self._evaluated_at: int | None = None
         self._start: dict[str, torch.Tensor] | None = None
+        self._start_digest: str | None = None
+        self._log: MetricsLog | None = None
         self._composed: torch.nn.Module | None = None
         self._finished = False
 
@@ -179,16 +192,23 @@ class Training:
         """
         if self.device.type == "cpu":
             keep_freed_memory()
-        resumed = self._resume()
-        self._keep_start(resumed)
+        state = load_state(self.folder / "state")
+        self._keep_start(state)
+        resumed = state is not None
+        if state is not None:
+            self._resume(state)
         log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self.processes.is_main else None
+        self._log = log
         if log:
-            log.rewind(self.counts.step if resumed else None)
+            log.restore(state.values.get("log") if state is not None else "", self.counts.step)
+        del state
         self._clock = time.perf_counter() - self.counts.seconds
         with interrupts() as interrupted, self.saving:
             if not resumed:
                 self._take_over()
                 self.evaluate(log, observe=not self.chain.same_rows)
+                if self.settings.guard.rolls_back:  # to the beginning, where nothing else was saved yet
+                    self.save(regular=True)
             while not self._finished:
                 before = self._evaluations_due()
                 mix_state = self.mix.state_dict()
@@ -198,13 +218,19 @@ class Training:
                     break
                 self.saving.raise_what_went_wrong()
                 self.counts.seconds = self.processes.largest(time.perf_counter() - self._clock)
-                if self.counts.step % self.settings.log_every == 0:
+                log_due, evaluation_due = (
+                    self.counts.step % self.settings.log_every == 0,
+                    self._evaluations_due() > before,
+                )
+                self._check_guard(look=log_due or evaluation_due)
+                if log_due or self.watch.last.action != "take":
                     self._log_step(log, loss, norm)
-                if self._evaluations_due() > before:
+                if evaluation_due:
                     self.evaluate(log)
                 stop = self.processes.largest(float(interrupted.is_set())) > 0
-                if stop or self.counts.step % self.settings.save_every == 0:
-                    self.save()
+                regular = self.counts.step % self.settings.save_every == 0
+                if stop or regular:
+                    self.save(regular)
                 if stop:
                     self.saving.wait()
                     if log:
@@ -247,19 +273,28 @@ class Training:
         torch.manual_seed(
             derive_seed(self.seed, "stage", self.number, "step", self.spending.step, "model", self.processes.rank)
         )
+        buffers = kept_buffers(self._trained_module()) if self.settings.guard.watches else []
         with self.settings.trainable.during(self.model, choice):
             loss = self.backward(batch, moment)
         self.companions.before_update(moment)
         norm = self.clip()
-        self.optimizer.step()
-        self.companions.after_update(moment)
+        verdict = self.watch.judge(self.counts.step + 1, loss.total, norm, self.settings.clip)
+        if verdict.taken:
+            if verdict.scale != 1.0:
+                self._scale_gradients(verdict.scale)
+            self.optimizer.step()
+            self.companions.after_update(moment)
+            self.companions.seen(rows)
+        else:
+            put_back(buffers)
         self.optimizer.zero_grad(set_to_none=True)
-        self.companions.seen(rows)
         self.counts.step += 1
         self.counts.tokens += tokens
         self.counts.real_tokens += real_tokens_of(rows, batch, tokens)
         self.counts.flops += cost
         self.counts.zero_flops += zeros
+        if verdict.action == "roll-back":
+            self._roll_back()
         return loss, norm
 
     def next_rows(self) -> list[Row]:
@@ -347,11 +382,16 @@ class Training:
         means = dict(zip(names, self.processes.summed(values), strict=True))
         return Loss(means.pop("total"), torch.tensor(total), means)
 
-    def clip(self) -> torch.Tensor | None:
+    def clip(self) -> torch.Tensor:
         """Scales the gradient down to the largest norm that is allowed; its norm before that."""
         if self.settings.clip is None:
-            return None
+            return self.weights.norm(self._trained)
         return self.weights.clip(self._trained, self.settings.clip)
+
+    def _scale_gradients(self, scale: float) -> None:
+        for parameter in self._trained:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
 
     # ---- compute ---------------------------------------------------------------------------------------------------
 
@@ -473,21 +513,24 @@ class Training:
         every = self.stage.evaluate.every
         return int(self.spending.fraction() / every + 1e-9) if every < 1 else int(self.counts.step // every)
 
+    def _check_guard(self, look: bool) -> None:
+        """Ends the run where its guard says so; looks at what is still on the device only where told to."""
+        advice = f"lower train.learning_rate ({self.learning_rate:g}), or set train.clip or train.guard"
+        self.watch.check(self.counts.step, f"{advice}; the last saved state is untouched", look)
+
     def _log_step(self, log: MetricsLog | None, loss: Loss, norm: torch.Tensor | None) -> None:
         value = float(loss.total)
-        if value != value or value in (float("inf"), float("-inf")):
-            raise UserError(
-                f"the loss is {value} at step {self.counts.step}; "
-                f"lower train.learning_rate ({self.learning_rate:g}), or set train.clip; "
-                f"the last saved state is untouched"
-            )
+        if self.watch.last.action != "take":
+            done = {"clip": "the gradient is scaled down", "skip": "the batch is passed over"}
+            what = done.get(self.watch.last.action, f"back to the state of step {self.watch.anchor}")
+            self.reporter.event("note", text=f"step {self.counts.step}: {self.watch.last.why}; {what}")
         speed = self.counts.tokens / self.counts.seconds if self.counts.seconds else 0.0
         if log:
             line = asdict(self.counts) | {"loss": value, "learning_rate": self._learning_rate}
             line |= {name: float(part) for name, part in loss.parts.items()} | self.mix.report()
             if norm is not None:
                 line["gradient_norm"] = float(norm)
-            log.write(line | {"tokens_per_second": speed})
+            log.write(line | self.watch.report() | {"tokens_per_second": speed})
         self.reporter.event("step", fraction=self.spending.fraction(), loss=value, tokens_per_second=speed)
 
     def _set_learning_rate(self, cost: float, tokens: int) -> None:
@@ -499,8 +542,16 @@ class Training:
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """The whole state of the run in this stage, atomically."""
+    def save(self, regular: bool = False) -> None:
+        """The whole state of the run in this stage, atomically.
+
+        Args:
+            regular: one of those that every run of this recipe saves, wherever it was interrupted: the guard may go
+                back to it.
+        """
+        self._check_guard(look=True)
+        if regular:
+            self.watch.regular_state(self.counts.step)
         moments, numbers = optimizer_tensors(self.optimizer, self._trained_module())
         tensors = {"model": self.weights.tensors(), "optimizer": self.weights.gathered(moments)}
         if self.processes.is_main:
@@ -520,18 +571,16 @@ class Training:
                 "finished": self._finished,
                 "companions": self.companions.values(),
                 "finish_flops": self.finish_flops,
+                "guard": self.watch.state_dict(),
+                "start": self._start_digest,
+                "log": self._log.text if self._log is not None else "",
             }
-            self.saving.save(self.counts.step, tensors, values)
+            spare = self.watch.anchor if self.settings.guard.rolls_back else None
+            self.saving.save(self.counts.step, tensors, values, spare)
 
-    def _resume(self) -> bool:
-        state = load_state(self.folder / "state")
-        if state is None:
-            return False
+    def _resume(self, state: State) -> None:
         self._check_data(state)
-        self.weights.load(state.tensors["model"])
-        if self.extra is not None:
-            load_tensors(self.extra, state.tensors["extra"])
-        self._load_optimizer(state)
+        self._load_weights(state)
         self.mix.load_state_dict(state.values["mix"])
         self.meter.load_state_dict(state.values["flops"])
         self.spending.load_state_dict(state.values)
@@ -539,26 +588,58 @@ class Training:
         self.first_values = state.values.get("first_evaluation", {})
         self._finished = state.values["finished"]
         self.finish_flops = state.values.get("finish_flops", 0.0)
+        if "guard" in state.values:
+            self.watch.load_state_dict(state.values["guard"])
+        self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
+
+    def _load_weights(self, state: State) -> None:
+        """What optimizer steps change: weights, moments, and what penalties remember."""
+        self.weights.load(state.tensors["model"])
+        if self.extra is not None:
+            load_tensors(self.extra, state.tensors["extra"])
+        self._load_optimizer(state)
         if "companions" in state.values:
             self.companions.load(state.tensors.get("companions", {}), state.values["companions"])
-        self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
-        return True
+
+    def _roll_back(self) -> None:
+        """Back to the weights and moments of the last regular state. The counts and the data go on.
+
+        Raises:
+            StateError: that state is broken.
+        """
+        self.saving.wait()
+        self.processes.wait()
+        state = load_state(self.folder / "state", step=self.watch.anchor)
+        if state is None:
+            raise StateError(f"the guard wants to go back to step {self.watch.anchor}, whose saved state is gone")
+        self.optimizer.state.clear()  # a state from before the first step has no moments
+        self._load_weights(state)
+        for _ in range(self.settings.guard.pass_over):
+            self.mix.next(self.settings.batch_size, self.spending.rows_progress())
+        self.processes.wait()
 
     def _take_over(self) -> None:
         """What the stage before left to penalties, and what a training that is carried on, or whose moments are loaded,
         left behind."""
-        left = load_state(self.stage_before) if self.stage_before is not None else None
+        remembers = self.settings.penalties or self.settings.gradients.name != "plain"
+        before, earlier = self.stage_before if remembers else None, self.earlier
+        left = load_state(before) if before is not None else None
+        if before is not None and left is not None and not left.values["finished"]:
+            raise StateError(
+                f"{before} has no whole state of the finished stage, whose penalties may have left something; "
+                f"{_end_again(before)}"
+            )
         if left is not None:
             kept = self.companions.take_over(left.tensors.get("companions", {}), left.values.get("companions", {}))
             if kept:
                 self.reporter.event("note", text=f"from the stage before: what {', '.join(kept)} remembers")
-        if self.earlier is None:
+        if earlier is None:
             return
-        state = load_state(self.earlier)
-        if state is None or not (state.values["finished"] or not self.chain.carries_on):
+        state = load_state(earlier)
+        if state is None or not state.values["finished"]:
             raise StateError(
-                f"{self.earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
-                f"{'start again with --fresh' if self.chain.carries_on else 'set train.moments: reset'}"
+                f"{earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
+                f"{_end_again(earlier) if self.chain.carries_on else 'set train.moments: reset'}"
             )
         self._load_optimizer(state)
         if not self.chain.carries_on:
@@ -567,6 +648,8 @@ class Training:
             load_tensors(self.extra, state.tensors["extra"])
         self.meter.load_state_dict(state.values["flops"])
         self.spending.take_over(state.values)
+        if "guard" in state.values:
+            self.watch.take_over(state.values["guard"])
         if self.chain.same_rows:
             self._check_data(state, also=False)
             self.mix.load_state_dict(state.values["mix"])
@@ -591,25 +674,35 @@ class Training:
             if state.values.get("also", {}).get(name) != data.fingerprint:
                 raise StateError(f"{state.path} was evaluated on another held-out set '{name}'; {way_out}")
 
-    def _keep_start(self, resumed: bool) -> None:
+    def _keep_start(self, state: State | None) -> None:
         """The weights at the stage's beginning, for evaluators that compare with them; a resumed run finds them again.
+        Called before the saved weights are loaded: a file that is broken or gone is written again from the starting
+        weights, if they are still the same.
 
         Raises:
-            StateError: the run goes on, and its file with them is gone.
+            StateError: the run goes on, its file is not what it was, and the starting weights are other ones now.
         """
         if not any(evaluator.needs_start for evaluator in self.stage.evaluate.evaluators):
             return
         file = self.folder / "start.safetensors"
-        tensors = self.weights.tensors() if not resumed else {}
-        if not resumed and self.processes.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draft = file.with_name(".start.safetensors.tmp")
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, draft)
-            draft.replace(file)
+        expected = state.values.get("start") if state is not None else None
+        if self.processes.agreed(state is None or (expected is not None and not _is(file, expected))):
+            start = {name: t.detach().cpu().contiguous() for name, t in self.weights.tensors().items()}
+            if expected is not None:
+                if self.processes.agreed(digest_of(start) != expected):
+                    raise StateError(
+                        f"{file} is broken or gone, an evaluator needs it, and the starting weights are not those of "
+                        "then; start again with --fresh"
+                    )
+                self.reporter.event("note", text=f"warning: {file} is broken or gone; it is written again")
+            if self.processes.is_main:
+                save_tensors(start, file)
+            del start
         self.processes.wait()
         if not file.is_file():
             raise StateError(f"{file} is gone, which an evaluator needs; start again with --fresh")
         self._start = load_file(file)
+        self._start_digest = digest_of(self._start)
 
     # ---- micro-batches ---------------------------------------------------------------------------------------------
 
@@ -729,6 +822,20 @@ def real_tokens_of(rows: list[Row], batch: Batch, tokens: int) -> int:
     if all("documents" in row for row in rows):
         return sum(int((row["documents"] >= 0).sum()) for row in rows)
     return int(batch["attention_mask"].sum()) if "attention_mask" in batch else tokens
+
+
+def _end_again(states: Path) -> str:
+    """What to do where the last state of a finished stage is broken."""
+    stage = states.parent / "stage.json"
+    return f"remove {stage} and start the same line again, so that the stage's end is done again, or start with --fresh"
+
+
+def _is(file: Path, digest: str) -> bool:
+    """Whether a file holds the tensors of this digest."""
+    try:
+        return digest_of(load_file(file)) == digest
+    except (OSError, SafetensorError):
+        return False
 
 
 def _targets(batch: Batch) -> int:

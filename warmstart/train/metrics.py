@@ -5,42 +5,66 @@ Trackers are those of `accelerate` (tensorboard, wandb, mlflow, trackio, ...), c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from warmstart.disk import write_whole
 from warmstart.errors import UserError, nearest
 
 
 class MetricsLog:
-    """Appends one JSON line per event to `folder/metrics.jsonl`; a resumed run drops the lines after its step."""
+    """Appends one JSON line per event to `folder/metrics.jsonl`.
+
+    The lines up to a saved state are kept in the state too: a resumed run begins with these, whatever became of the
+    file. They are small beside the weights.
+
+    Attributes:
+        text: all lines so far.
+    """
 
     def __init__(self, folder: Path, trackers: list[str], title: str) -> None:
         self.path = folder / "metrics.jsonl"
+        self.text = ""
         self.trackers = [_tracker(name, title, folder) for name in trackers]
 
-    def rewind(self, step: int | None) -> None:
-        """Keeps the lines up to `step` (`None`: none); a torn last line of a killed process goes too."""
-        kept = [line for line in read_metrics(self.path) if step is not None and line.get("step", 0) <= step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        draft = self.path.with_suffix(".tmp")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(self.path)
+    def restore(self, text: str | None, step: int) -> None:
+        """Begins with the lines of a saved state; where it has none (it is of an earlier version), with those of the
+        file up to its step."""
+        if text is None:
+            kept = [line for line in read_metrics(self.path) if line.get("step", 0) <= step]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+        self.text = text
+        write_whole(self.path, text)
 
     def write(self, values: dict[str, Any]) -> None:
         """One line; `values` holds `step` and plain numbers. A number that JSON has no word for becomes null."""
         clean = {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in values.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+        line = json.dumps(clean) + "\n"
         numbers = {k: v for k, v in clean.items() if k != "step" and v is not None}
+        with self._told(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self.text += line
         for tracker in self.trackers:
-            tracker.log(numbers, step=values["step"])
+            with self._told(f"the log of the tracker {tracker.name}"):
+                tracker.log(numbers, step=values["step"])
 
     def close(self) -> None:
         for tracker in self.trackers:
-            tracker.finish()
+            with self._told(f"the log of the tracker {tracker.name}"):
+                tracker.finish()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _told(what: object) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write {what}: {error.strerror}; the last saved state is untouched") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

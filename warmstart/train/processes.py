@@ -6,7 +6,7 @@ They are started by `accelerate launch` or `torchrun`; with one process everythi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +14,30 @@ import torch.distributed
 from accelerate import PartialState
 from torch import nn
 
+from warmstart.errors import UserError
+
+LOST = ("by peer", "Broken pipe", "Timed out", "timed out", "timeout", "Connection refused", "NCCL")
+"""Words of gloo and NCCL for another process that is gone or does not answer."""
+
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def lost_processes_told(count: int) -> Iterator[None]:
+    """Turns the error that the others get when one of `count` processes is gone into one line.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if count == 1 or not any(word in str(error) for word in LOST):
+            raise
+        raise UserError(
+            f"another of the {count} processes ended or does not answer any more (if it could, it said why); saved "
+            "states are untouched: start the same line again, with as many processes or another number"
+        ) from error
 
 
 class Processes:

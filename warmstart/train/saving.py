@@ -34,19 +34,22 @@ class Saving:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def save(self, step: int, tensors: dict[str, Tensors], values: dict[str, Any]) -> None:
+    def save(self, step: int, tensors: dict[str, Tensors], values: dict[str, Any], spare: int | None = None) -> None:
         """Saves a state; afterwards tensors and values may change.
+
+        Args:
+            spare: the step of an older state that is kept beyond their number.
 
         Raises:
             UserError: the disk is full or cannot be written; this state or, in the background, the one before.
         """
         if not self._background:
-            save_state(self._folder, step, tensors, values, keep=self._keep)
+            save_state(self._folder, step, tensors, values, keep=self._keep, spare=spare)
             return
         self.wait()
         kept = {group: {name: _copied(t) for name, t in members.items()} for group, members in tensors.items()}
         self._thread = threading.Thread(
-            target=self._write, args=(step, kept, copy.deepcopy(values)), name=f"save-{step}"
+            target=self._write, args=(step, kept, copy.deepcopy(values), spare), name=f"save-{step}"
         )
         self._thread.start()
 
@@ -82,9 +85,9 @@ class Saving:
         elif self._thread is not None:
             self._thread.join()
 
-    def _write(self, step: int, tensors: dict[str, Tensors], values: dict[str, Any]) -> None:
+    def _write(self, step: int, tensors: dict[str, Tensors], values: dict[str, Any], spare: int | None) -> None:
         try:
-            save_state(self._folder, step, tensors, values, keep=self._keep)
+            save_state(self._folder, step, tensors, values, keep=self._keep, spare=spare)
         except BaseException as error:  # it belongs to the training, which asks for it
             self._error = error
 

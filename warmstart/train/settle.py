@@ -6,7 +6,6 @@ written to `settled.json` in the stage's folder before training starts, so that 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from warmstart.data.mix import Mix
 from warmstart.data.mix.proportional import Proportional
 from warmstart.disk import write_whole
 from warmstart.errors import StateError
+from warmstart.finished import read_sealed, sealed
 from warmstart.train.probe import Probe
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def settle(
                 known["mix"] = stage.data.mix.settle(measured).model_dump(mode="json", by_alias=True)
                 known["flops"] += measured.flops
         if is_main:
-            write_whole(folder / FILE, json.dumps(known, indent=1) + "\n")
+            write_whole(folder / FILE, sealed(known))
     mix = TypeAdapter(Mix).validate_python(known["mix"]) if "mix" in known else None
     return Settled(_with(stage, known.get("learning_rate"), mix), known["flops"], known)
 
@@ -133,9 +133,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, OSError) as error:
-        raise StateError(f"{path} is broken ({error}); start again with --fresh") from error
+        return read_sealed(path)
+    except StateError as error:
+        raise StateError(f"{error}; remove it, and the same is measured again, or start again with --fresh") from error
 
 
 def _from(earlier: dict[str, Any] | None, key: str, folder: Path) -> Any:

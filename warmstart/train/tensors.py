@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from warmstart.disk import remove_left, told
 from warmstart.errors import ModelError
 
 
@@ -32,13 +36,43 @@ def load_tensors(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             state[name].copy_(tensor)
 
 
+Buffers = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def kept_buffers(module: nn.Module) -> Buffers:
+    """Running statistics and counters (batch normalisation, a sampler's table), each with a copy of its value."""
+    return [(buffer, buffer.clone()) for buffer in module.buffers()]
+
+
+def put_back(buffers: Buffers) -> None:
+    """Gives buffers the values that were kept of them."""
+    with torch.no_grad():
+        for buffer, value in buffers:
+            buffer.copy_(value)
+
+
 @contextlib.contextmanager
 def unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Running statistics and counters (batch normalisation, a sampler's table) are put back at the end."""
-    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    """A module's buffers are put back at the end."""
+    kept = kept_buffers(module)
     try:
         yield
     finally:
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
+        put_back(kept)
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    """Writes a safetensors file, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    draft = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+    with told(file):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            remove_left(file)
+            save_file(tensors, draft)
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)

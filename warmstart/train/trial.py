@@ -25,6 +25,7 @@ from warmstart.errors import UserError
 from warmstart.objectives import Batch, Loss
 from warmstart.randomness import derive_seed
 from warmstart.train.compute import FlopMeter, Key, batch_key
+from warmstart.train.guards import Guard
 from warmstart.train.loop import Training
 from warmstart.train.precision import autocast
 
@@ -117,7 +118,7 @@ class Trials:
         while len(losses) < steps and (not losses or math.isfinite(losses[-1])):
             loss, _ = loop.step()
             assert loss is not None
-            losses.append(float(loss.total))
+            losses.append(float(loss.total) if loop.watch.last.taken else math.nan)
         self.flops += loop.counts.flops
         after = self._evaluated(loop) if evaluate else {}
         mean = self._mean_loss_ahead(loop, ahead) if ahead else math.nan
@@ -146,7 +147,8 @@ class Trials:
         rate = learning_rate if learning_rate is not None else stage.train.learning_rate
         if not isinstance(rate, float):
             raise UserError("a trial needs a learning rate, and the stage's is not known yet")
-        changes: dict[str, Any] = {"learning_rate": rate, "compile": False}  # compiling takes longer than a trial
+        # Compiling takes longer than a trial; and a rate that needs a guard is not the one to choose.
+        changes: dict[str, Any] = {"learning_rate": rate, "compile": False, "guard": Guard()}
         if schedule is not None:
             changes["schedule"] = schedule
         short = stage.model_copy(

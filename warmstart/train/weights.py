@@ -75,6 +75,10 @@ class WholeWeights:
         """Scales the gradient of these weights down to a norm of at most `largest`; its norm before that."""
         return torch.nn.utils.clip_grad_norm_(weights, largest)
 
+    def norm(self, weights: list[nn.Parameter]) -> torch.Tensor:
+        """The norm of the gradient of these weights."""
+        return torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+
     def tensors(self) -> Tensors:
         """The model's weights and buffers, every storage once, as they stand on the device."""
         return untied(self.model)
@@ -164,14 +168,16 @@ class SharedWeights(WholeWeights):
                 group["params"] = [p for p in group["params"] if isinstance(p, DTensor)]
                 optimizer.add_param_group({**group, "params": whole})
 
-    def clip(self, weights: list[nn.Parameter], largest: float) -> torch.Tensor:
-        kinds = [[p for p in weights if isinstance(p, DTensor) == shared] for shared in (True, False)]
+    def norm(self, weights: list[nn.Parameter]) -> torch.Tensor:
         norms = []
-        for members in kinds:
+        for members in _by_kind(weights):
             norm = torch.nn.utils.get_total_norm([p.grad for p in members if p.grad is not None])
             norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm.to(self._processes.device))
-        total = torch.linalg.vector_norm(torch.stack(norms))
-        for members in kinds:
+        return torch.linalg.vector_norm(torch.stack(norms))
+
+    def clip(self, weights: list[nn.Parameter], largest: float) -> torch.Tensor:
+        total = self.norm(weights)
+        for members in _by_kind(weights):
             torch.nn.utils.clip_grads_with_norm_(members, largest, total)
         return total
 
@@ -214,6 +220,11 @@ class SharedWeights(WholeWeights):
     def _root(self) -> FSDPModule:
         assert isinstance(self.model, FSDPModule)
         return self.model
+
+
+def _by_kind(weights: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Those in shares, and those that are whole: no kernel takes both together."""
+    return [[p for p in weights if isinstance(p, DTensor) == shared] for shared in (True, False)]
 
 
 def layers_of(model: PreTrainedModel) -> list[nn.Module]:

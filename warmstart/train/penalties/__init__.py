@@ -125,7 +125,8 @@ class PenaltyState:
         return None
 
     def before_update(self, moment: Moment) -> None:
-        """The step's gradient, this penalty's included, stands in `weight.grad`."""
+        """The step's gradient, this penalty's included, stands in `weight.grad`. Nothing that is saved changes here: a
+        guard may still pass the step over, and then no other hook follows."""
 
     def after_update(self, moment: Moment) -> None:
         """The weights have moved; their gradients are still there."""

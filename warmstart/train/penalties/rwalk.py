@@ -90,15 +90,15 @@ class Walk(PenaltyState):
     def before_update(self, moment: Moment) -> None:
         self._before = snapshot(self._weights)
         self._gradient = gradients_of(self._weights)
-        share = self.settings.share
         for name, gradient in self._gradient.items():
             if name in self.importance:
                 apart = self._before[name] - self.anchor[name]
                 gradient -= 2 * self.settings.strength * self.importance[name] * apart
-            self.fisher[name].mul_(1 - share).addcmul_(gradient, gradient, value=share)
 
     def after_update(self, moment: Moment) -> None:
+        share = self.settings.share
         for name, gradient in self._gradient.items():
+            self.fisher[name].mul_(1 - share).addcmul_(gradient, gradient, value=share)
             self.fall[name].addcmul_(gradient, self._weights[name].detach() - self._before[name], value=-1)
         self.steps += 1
         if self.steps % self.settings.every == 0:
