@@ -32,7 +32,7 @@ from rich.table import Table
 
 from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
-from warmstart.errors import Interrupted, RecipeError, UserError, nearest
+from warmstart.errors import Interrupted, RecipeError, StateError, UserError, nearest
 from warmstart.finished import read_finished, read_sealed
 from warmstart.forecast.stopping import FILE, Pair, Stop, Stopped, Watch, read_stop, save_stop
 from warmstart.named_models import located, named_models
@@ -454,7 +454,11 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
 
 def _stages(task: Task) -> list[dict[str, Any]]:
     names = [task.recipe.stage_name(n) for n in range(len(task.recipe.stages))]
-    return [read_finished(task.folder / "stages" / n) for n in names]
+    try:
+        return [read_finished(task.folder / "stages" / n) for n in names]
+    except StateError as error:
+        mend = f"warmstart run {task.folder / 'recipe.yaml'} --out {task.folder}"
+        raise StateError(f"{error}; '{mend}' writes it again from the stage's last state") from error
 
 
 def _given(study: Study, arms: list[str]) -> dict[str, str]:
