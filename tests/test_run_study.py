@@ -17,7 +17,8 @@ from corpora import TINY_GPT2, write_corpus
 from tiny_studies import stopping_study, tiny_study
 
 import warmstart
-from warmstart.errors import RecipeError
+from warmstart.errors import RecipeError, StateError
+from warmstart.recipe_file import read_recipe
 from warmstart.report.results import Results
 from warmstart.run_study import plan
 from warmstart.studies.tasks import forget
@@ -57,6 +58,17 @@ def test_study_end_to_end(tmp_path: Path) -> None:
     again = warmstart.study(study, slug="tiny", scale="laptop", out=out, jobs=2, console=console)
     assert (out / "arms/fpi/seed-1/stages/00-stage/stage.json").stat().st_mtime_ns == stamp
     assert again["arms"]["fpi"]["final"] == record["arms"]["fpi"]["final"]
+    # a number that flips on the disk never becomes one of the table; the line that is told mends it
+    broken = out / "arms/fpi/seed-1/stages/00-stage/metrics.jsonl"
+    content = broken.read_text()
+    broken.write_text(content.replace('"validation/loss": ', '"validation/loss": 1', 1))
+    with pytest.raises(StateError, match=r"metrics\.jsonl is broken.*'warmstart run \S+ --out \S+' writes it again"):
+        warmstart.study(study, slug="tiny", scale="laptop", out=out, jobs=2, console=console)
+    arm = out / "arms/fpi/seed-1"
+    warmstart.run(read_recipe(arm / "recipe.yaml"), arm, console=console)
+    assert broken.read_text() == content
+    again = warmstart.study(study, slug="tiny", scale="laptop", out=out, jobs=2, console=console)
+    assert again["arms"]["fpi"]["curve"] == record["arms"]["fpi"]["curve"]
 
 
 def test_plan_pairs_arms_with_the_source_of_their_seed(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ run begins, until there were as many kills as asked for.
 
 Starting Python and importing everything takes longer than the whole run. So runs are forked from this process, which
 has imported everything; that is all that they share. A child writes down, in a byte of shared memory, which phase it
-is in. Half of the kills come at a random time after the start. The others wait for a phase that is drawn first, and
-come at a random time after its beginning: else nearly all would fall into the longest one.
+is in; "start" is all that lies between the others. Half of the kills come at a random time after the start. The others
+wait for a phase that is drawn first, and come at a random time after its beginning: else nearly all would fall into the
+longest one.
 """
 
 from __future__ import annotations
@@ -202,6 +203,23 @@ def soak(kills: int, seed: int, folder: Path, tell: Any = print) -> dict[str, An
     }
 
 
+def shown(found: dict[str, Any]) -> str:
+    """The result for docs/reliability.md."""
+    kills = found["kills_by_phase"]
+    return "\n".join(
+        [
+            f"{found['date']}, seed {found['seed']}: {found['kills']} kills in {found['runs']} runs, up to "
+            f"{found['most_kills_of_one_run']} in one; {found['ended_bit_identical']} of {found['runs']} ended "
+            f"bit-identical, in {found['seconds'] / 60:.0f} minutes on a busy machine with "
+            f"{found['machine']['cores']} cores.",
+            "",
+            "| " + " | ".join(["killed in", *kills]) + " |",
+            "| --- |" + " ---: |" * len(kills),
+            "| " + " | ".join(["times", *map(str, kills.values())]) + " |",
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Kill runs at random moments and compare how they end.")
     parser.add_argument("--kills", type=int, default=200)
@@ -211,10 +229,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="warmstart-soak-") as folder:
         found = soak(options.kills, options.seed, Path(folder))
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
+    print(shown(found))
     if options.out:
-        options.out.write_text(text)
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

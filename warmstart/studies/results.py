@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from warmstart.errors import StateError
 from warmstart.finished import read_finished, read_sealed
 from warmstart.named_models import named_models
 from warmstart.provenance import commit, versions
@@ -54,7 +55,11 @@ def collect(study: Study, tasks: list[Task], *, slug: str, scale: str, seeds: in
 
 def _stages(task: Task) -> list[dict[str, Any]]:
     names = [task.recipe.stage_name(n) for n in range(len(task.recipe.stages))]
-    return [read_finished(task.folder / "stages" / n) for n in names]
+    try:
+        return [read_finished(task.folder / "stages" / n) for n in names]
+    except StateError as error:
+        mend = f"warmstart run {task.folder / 'recipe.yaml'} --out {task.folder}"
+        raise StateError(f"{error}; '{mend}' writes it again from the stage's last state") from error
 
 
 def _machine(task: Task) -> dict[str, Any]:
