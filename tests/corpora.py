@@ -58,6 +58,7 @@ def tiny_recipe(corpus: Path, *, objective: str = "causal", steps: int = 12, **t
                 "train": {
                     "batch_size": 4,
                     "save_every": 3,
+                    "save_in_background": False,  # so that a kill finds the states that it should find
                     "log_every": 1,
                     "trackers": [],
                     "device": "cpu",

@@ -15,18 +15,11 @@ from warmstart.visible import one_line
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message is for them.
+    """Something that the user can mend; the message is for them: one line for each problem, the first `MOST` of them.
 
-    It is one line whatever a name or a file put into it: control characters become visible, and much too long ones are
-    shortened in the middle.
+    A problem is one line whatever a name or a file put into it: control characters become visible, and much too long
+    ones are shortened in the middle.
     """
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(one_line(str(message)))
-
-
-class RecipeError(UserError):
-    """A recipe or study file that cannot be used as it is; one line for each problem, the first `MOST` of them."""
 
     MOST = 20
 
@@ -34,7 +27,11 @@ class RecipeError(UserError):
         lines = [one_line(str(problem)) for problem in problems[: self.MOST]]
         if len(problems) > self.MOST:
             lines.append("... and more problems")
-        Exception.__init__(self, "\n".join(lines))
+        super().__init__("\n".join(lines))
+
+
+class RecipeError(UserError):
+    """A recipe or study file that cannot be used as it is."""
 
 
 class ModelError(UserError):

@@ -64,6 +64,8 @@ def test_measuring_leaves_everything_as_it_was() -> None:
             assert not given.training
             return type("L", (), {"total": given(batch["x"].float()).square().mean()})
 
+        loss_without_logits = loss
+
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()

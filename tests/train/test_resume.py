@@ -35,7 +35,11 @@ def final_weights(out: Path) -> str:
 def uninterrupted(request, tmp_path_factory) -> tuple[Recipe, str, Path]:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp(request.param)
     corpus = write_corpus(folder / "corpus.jsonl")
-    recipe = Recipe.model_validate(tiny_recipe(corpus, objective=request.param, steps=80, save_every=7))
+    recipe = Recipe.model_validate(
+        tiny_recipe(
+            corpus, objective=request.param, steps=80, save_every=7, save_in_background=request.param == "causal"
+        )
+    )
     os.environ["WARMSTART_CACHE"] = str(folder / "cache")
     run(recipe, folder / "whole", reporter=Reporter())
     return recipe, final_weights(folder / "whole"), folder

@@ -106,6 +106,13 @@ class Objective(Part, room="objectives"):
     """Whether it works where every process has only its share of the weights (`train.shard`): `loss` must call the
     model as a whole, and nothing inside it."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, room: str | None = None, **kwargs: Any) -> None:
+        """Who has a loss of their own has not that of another class without logits."""
+        super().__pydantic_init_subclass__(room=room, **kwargs)
+        if "loss" in cls.__dict__ and "loss_without_logits" not in cls.__dict__:
+            cls.loss_without_logits = Objective.loss_without_logits  # type: ignore[method-assign]
+
     def for_model(self, model: nn.Module) -> Self:
         """The objective with those settings filled in that were left to the model (a size of pictures, say). The loop
         asks for it once, before anything else.

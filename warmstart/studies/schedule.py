@@ -206,7 +206,7 @@ class Schedule:
                 "\n".join(f"{task.title} in {task.folder} broke:\n{task.shown['text']}" for task in broken)
             )
         if failed:
-            raise UserError("\n".join(f"{task.title} in {task.folder}: {task.shown['text']}" for task in failed))
+            raise UserError(*(f"{task.title} in {task.folder}: {task.shown['text']}" for task in failed))
         if self._stops:
             kept = (
                 "every run has saved its state" if self._stops == 1 else "every run goes on from its last saved state"
