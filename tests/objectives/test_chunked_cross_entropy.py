@@ -102,13 +102,28 @@ def test_under_autocast_products_are_of_its_format_and_sums_are_not() -> None:
         logits = functional.linear(t["states"], t["weight"], t["bias"])
         assert logits.dtype == torch.bfloat16
         theirs = functional.cross_entropy(logits.float(), t["labels"], ignore_index=NO_TARGET, reduction="none")
-        ours = chunked(t, 10)
+        ours = chunked(t, 1)
     torch.testing.assert_close(ours.each, theirs, rtol=0, atol=1e-6)
     for mine, other, true in zip(gradients(ours.total, t), gradients(theirs.sum(), t), wanted, strict=True):
         assert mine.dtype == torch.float32
         errors = [(float((found - true).norm() / true.norm())) for found in (mine, other)]
         assert errors[0] < 1.1 * errors[1] < 0.05
-    with torch.autocast("cpu", torch.bfloat16):  # nothing that was made without gradients is left behind
+
+
+def test_under_autocast_chunks_add_up_in_float32() -> None:
+    """In bfloat16 a sum of halves comes to rest at 128."""
+    states, weight = torch.ones(2000, 1), torch.zeros(2, 1, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        nats = chunked_cross_entropy(states, weight, torch.zeros(2000, dtype=torch.long), rows=1)
+    nats.total.backward()
+    assert weight.grad is not None
+    assert weight.grad.flatten().tolist() == [-1000, 1000]
+
+
+def test_autocast_is_left_with_no_cast_that_has_no_gradient() -> None:
+    t = tensors(64, 32, 90, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):  # which remembers the casts of weights until it ends
+        chunked(t, 4)
         functional.linear(t["states"], t["weight"]).sum().backward()
     assert t["weight"].grad is not None
 
