@@ -17,6 +17,7 @@ from corpora import TINY_GPT2, tiny_recipe, write_corpus
 from kills import kill_at_step, run_killed
 
 from warmstart.errors import UserError
+from warmstart.finished import read_sealed
 from warmstart.plan import describe
 from warmstart.recipe import Recipe, Stage, merge
 from warmstart.run_recipe import run
@@ -80,7 +81,7 @@ def test_a_run_says_which_rate_and_why(tmp_path: Path) -> None:
 
     facts = run(Recipe.model_validate(probing(tmp_path)), tmp_path / "run", reporter=Listener()).stages[0]
     folder = tmp_path / "run/stages/00-first"
-    settled = json.loads((folder / "settled.json").read_text())
+    settled = read_sealed(folder / "settled.json")
     rate, losses = settled["learning_rate"], settled["probe"]["losses"]
     known = {float(tried): loss for tried, loss in losses.items() if loss is not None}
     assert choose(known, 0.02) == pytest.approx(rate)
