@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from warmstart.data.prepare import prepare
 from warmstart.errors import Interrupted, UserError
 from warmstart.models.build import configuration, new_model
+from warmstart.models.save import digest_of
 from warmstart.models.tokenizer import tokenizer_for
 from warmstart.recipe import Recipe, Stage
 from warmstart.run_recipe import run
@@ -194,6 +195,26 @@ def test_a_step_that_is_passed_over_leaves_nothing_but_counts(tmp_path: Path) ->
     assert loop.counts.tokens == 6 * other.counts.tokens / 4, "what was computed counts"
     assert loop.counts.flops == pytest.approx(6 / 4 * other.counts.flops)
     assert loop.watch.counts == {"skipped": 2, "clipped": 0, "rolled_back": 0}
+
+
+@pytest.mark.parametrize(
+    "penalty", [{"type": "rwalk"}, {"type": "synaptic-intelligence"}, {"type": "replay", "fill": "during"}]
+)
+def test_penalties_remember_nothing_of_a_step_that_is_passed_over(tmp_path: Path, penalty: dict[str, Any]) -> None:
+    raw = recipe(tmp_path, SKIP, [1]).model_dump(mode="json", by_alias=True)
+    raw["stages"][0]["train"]["penalties"].append(penalty)
+    loop = training(tmp_path, Recipe.model_validate(raw).stages[0], "penalties")
+
+    def remembered() -> str:
+        return json.dumps([loop.companions.values(), digest_of(loop.companions.tensors())], sort_keys=True)
+
+    seen = [remembered()]
+    for _ in range(3):
+        loop.step()
+        seen.append(remembered())
+    assert seen[0] != seen[1]
+    assert seen[1] == seen[2], "the second step was passed over"
+    assert seen[2] != seen[3]
 
 
 def test_buffers_of_a_step_that_is_passed_over_are_put_back(tmp_path: Path) -> None:
