@@ -47,7 +47,7 @@ BEGINS = {
     "warmstart.models.tokenizer:train_tokenizer": "data",
     "warmstart.train.loop:Training.step": "training",
     "warmstart.train.loop:Training.evaluate": "evaluation",
-    "warmstart.train.loop:save_state": "saving",
+    "warmstart.train.saving:save_state": "saving",
     "warmstart.run_recipe:save_model": "export",
     "warmstart.run_recipe:files_left": "export",
     "warmstart.run_recipe:_finish_stage": "export",

@@ -24,7 +24,7 @@ MOMENTS = [
     "warmstart.train.loop:save_tensors",
     "warmstart.train.loop:MetricsLog.restore",
     "warmstart.train.loop:MetricsLog.write",
-    "warmstart.train.loop:save_state",
+    "warmstart.train.saving:save_state",
     "warmstart.run_recipe:save_model",
     "warmstart.run_recipe:files_left",
     "warmstart.run_recipe:_write_report",

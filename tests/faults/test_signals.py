@@ -23,7 +23,7 @@ PHASES = {
     "tokenizer": "warmstart.models.tokenizer:train_tokenizer",
     "step": "warmstart.train.loop:Training.clip",
     "evaluation": "warmstart.train.loop:Training.evaluate",
-    "saving": "warmstart.train.loop:save_state",
+    "saving": "warmstart.train.saving:save_state",
     "export": "warmstart.run_recipe:save_model",
     "finish": "warmstart.run_recipe:_finish_stage",
     "report": "warmstart.run_recipe:_write_report",

@@ -149,6 +149,8 @@ def _open(folder: Path) -> tuple[dict[str, Any] | None, str]:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if (own := meta.pop("digest", None)) is not None and own != digest(meta):
             return None, "meta.json does not match its own checksum"
+        if unknown := set(meta) - {"files", "facts"}:  # a name that flipped, perhaps that of the checksum
+            return None, f"meta.json has the unknown entries {sorted(unknown)}"
         for name, expected in meta["files"].items():
             path = folder / name
             size = path.stat().st_size
