@@ -16,6 +16,7 @@ from warmstart.errors import RecipeError
 from warmstart.recipe_file import read_any, read_recipe, read_study
 from warmstart.recipe_text import MAX_DEPTH, read_file
 from warmstart.run_recipe import run
+from warmstart.yours import Given
 
 RECIPE = """\
 title: small
@@ -220,9 +221,9 @@ PIECES = st.sampled_from(
 
 
 def read_twice(path: Path) -> None:
-    """As a recipe or study, at every scale that it has."""
+    """As a recipe or study, at another scale, and with somebody's own model and data put into it."""
     refused_or_fine(lambda: read_any(path))
-    refused_or_fine(lambda: read_study(path, "smoke"))
+    refused_or_fine(lambda: read_study(path, "smoke", given=Given("hub/name", ["x.jsonl", "{type: files, path: y}"])))
 
 
 def test_fuzz_bytes(tmp_path: Path) -> None:

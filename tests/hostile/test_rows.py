@@ -210,6 +210,26 @@ def test_a_folder_of_anything_but_rows_is_refused(name: str, tmp_path: Path, mon
     assert not list(tmp_path.rglob("opened"))
 
 
+def test_formats_that_the_library_reads_and_we_do_not(tmp_path: Path, monkeypatch: Any) -> None:
+    """Tar files may hold pickled tensors, other formats links to other files: none is opened."""
+    import tarfile
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conll").mkdir()
+    (tmp_path / "conll" / "data.conll").write_text("a B\nc D\n\n")
+    (tmp_path / "tar").mkdir()
+    with tarfile.open(tmp_path / "tar" / "data.tar", "w") as archive:
+        for name, content in (("0.txt", b"a text"), ("0.pth", pickle.dumps(Evil()))):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    for name, column, kind in (("conll", "tokens", "conll"), ("tar", "txt", "webdataset")):
+        for streaming in (False, True):
+            with nothing_run(), pytest.raises(DataError, match=f"read by '{kind}' of datasets, which is not allowed"):
+                list(HuggingFace(path=str(tmp_path / name), column=column, streaming=streaming).rows())
+    assert not list(tmp_path.rglob("opened"))
+
+
 def test_pickles_under_the_name_of_a_builder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.pkl").write_bytes(pickle.dumps(Evil()))

@@ -30,7 +30,7 @@ def printed(width: int = 80) -> tuple[Terminal, io.StringIO]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text())
+@given(st.text(st.integers(0, 0x10FFFF).map(chr) | st.sampled_from("".join(ESCAPES))))
 def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
     assert not [sign for sign in visible(text) if obeyed(sign)]
     assert visible(visible(text)) == visible(text)
