@@ -1,4 +1,4 @@
-"""Times of exchange, of saving and of failures, by hand; bytes are compared with real processes in test_processes.py."""
+"""Times of exchange, of saving and of failures, by hand; test_processes.py compares bytes with real processes."""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("counted")
     corpus = write_corpus(folder / "c.jsonl")
     for name, (shard, precision, accumulate) in KINDS.items():
-        raw = tiny_recipe(corpus, steps=STEPS, save_every=STEPS, accumulate=accumulate, precision=precision, shard=shard)
+        raw = tiny_recipe(
+            corpus, steps=STEPS, save_every=STEPS, accumulate=accumulate, precision=precision, shard=shard
+        )
         raw["stages"][0]["init"] = LLAMA
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(raw))
     (folder / "out").mkdir()

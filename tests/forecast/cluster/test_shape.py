@@ -10,10 +10,10 @@ from tiny_configurations import SIZES, tiny
 from transformers import AutoModelForCausalLM
 
 from warmstart.errors import ModelError
+from warmstart.forecast.cluster.activations import Batch
 from warmstart.forecast.cluster.compute import compute_seconds, flops_per_token, step_flops
 from warmstart.forecast.cluster.machine import Machine
 from warmstart.forecast.cluster.memory import gradients_of_step, lasting_parts
-from warmstart.forecast.cluster.activations import Batch
 from warmstart.forecast.cluster.shape import entries, shape_of, share
 from warmstart.train.compute import FlopMeter
 from warmstart.train.optimizers.adamw import AdamW
@@ -55,7 +55,9 @@ def test_states_of_one_process(like: str) -> None:
     optimizer = AdamW().start(model, 1e-3)
     model(input_ids=torch.zeros(1, 8, dtype=torch.long)).logits.mean().backward()
     optimizer.step()
-    parts = lasting_parts(shape_of(config), False, 1) | gradients_of_step(shape_of(config), Batch(1, 8, shares=False), 1, 1)
+    parts = lasting_parts(shape_of(config), False, 1) | gradients_of_step(
+        shape_of(config), Batch(1, 8, shares=False), 1, 1
+    )
     assert parts == {
         "weights": sum(p.nbytes for p in model.parameters()),
         "moments": sum(t.nbytes for s in optimizer.state.values() for t in s.values() if t.ndim),

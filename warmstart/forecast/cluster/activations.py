@@ -124,13 +124,14 @@ def _corners(
 
 
 def chunk_bytes(config: PretrainedConfig, batch: Batch) -> int:
-    """Of the loss in chunks: logits of a chunk, in their own type, in float32, as log-probabilities and rounded again
-    for the product; the gradient of the head in float32 and a copy of the head in the type of the products."""
+    """Of the loss in chunks: logits and log-probabilities of the chunk before and logits of the next, in float32; with
+    bf16 also rounded ones of both; the gradients of the head, in float32, and of what it reads; a copy of a head that
+    is not in the type of the products."""
     vocabulary, width = int(config.vocab_size), int(config.hidden_size)
-    logits = min(CHUNK, batch.rows * batch.length * vocabulary)
-    low = batch.bytes_per_weight
-    per_logit = 4 + 4 + (low + low if low < 4 else 0)
-    return logits * per_logit + vocabulary * width * (4 + (low if low < 4 and not batch.shares else 0))
+    tokens, low = batch.rows * batch.length, batch.bytes_per_weight
+    per_logit = 3 * 4 + (2 * low if low < 4 else 0)
+    copy = low * vocabulary * width if low < 4 and not batch.shares else 0
+    return min(CHUNK, tokens * vocabulary) * per_logit + 4 * vocabulary * width + low * tokens * width + copy
 
 
 def run_without_memory(config: PretrainedConfig, batch: Batch) -> tuple[int, int, int]:

@@ -1,13 +1,13 @@
 """Bytes that processes hand each other in a step, and how long that takes.
 
 `exchanged` says how large the tensors are that are exchanged. What each process sends for that depends on the way it
-is done; for large tensors every library comes close to the bound of a ring (Patarasuk and Yuan 2009, "Bandwidth optimal
-all-reduce algorithms for clusters of workstations"): (n - 1) / n of the tensor for gathering or scattering a sum, twice
-that for all-reduce.
+is done. For large tensors every library comes close to the bound of a ring: (n - 1) / n of the tensor for gathering it
+or scattering a sum, twice that for all-reduce (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for
+clusters of workstations").
 
 Over several nodes the slower of two flows decides: what a GPU sends inside its node, and what a node sends to others,
-(k - 1) / k of the tensor for k nodes, over all of its network adapters. Latency is left out: at thousands of messages of
-megabytes it is small, at small models on many nodes it is not.
+(k - 1) / k of the tensor for k nodes, over all of its network adapters. Latency is left out: beside messages of
+megabytes it is small; for small models on many nodes it is not.
 """
 
 from __future__ import annotations

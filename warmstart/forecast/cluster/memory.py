@@ -1,8 +1,8 @@
 """What every process holds, by kind, at the moments when it holds most.
 
 Copies (`train.shard: never`): everything is whole on every process, and PyTorch's DistributedDataParallel keeps the
-gradients a second time, in the buckets that it exchanges. Shares (`always`): one n-th of weights, gradients and moments,
-and for a while whole layers. Weights, sums of gradients and moments are fp32 in both.
+gradients a second time, in the buckets that it exchanges. Shares (`always`): one n-th of weights, gradients and
+moments, and for a while whole layers. Weights, sums of gradients and moments are fp32 in both.
 
 The moments when a process holds most (warmstart/train/loop.py):
 

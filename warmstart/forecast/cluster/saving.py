@@ -71,5 +71,5 @@ def lost_hours_a_day(interval: float, between: float, *, write: float = 0.0, res
 
 
 def time_between_failures(gpus: int, of_one: float) -> float:
-    """Mean seconds between failures of any of them, if one fails every `of_one` seconds, and they fail independently."""
+    """Mean seconds between failures of any, if each fails every `of_one` seconds, independently of the others."""
     return of_one / gpus
