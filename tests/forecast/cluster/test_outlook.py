@@ -65,7 +65,7 @@ def test_the_fastest_settings_that_fit() -> None:
         if found is not None:
             assert found.memory <= 0.9 * memory
             known.add(found.memory)
-    assert len(known) > 2
+    assert len(known) >= 2
     assert fastest(config, like, 16, 2, machine=replace(QUICK, memory=1e6)) is None
 
 
