@@ -43,6 +43,7 @@ def saved_bytes(model: PreTrainedModel, batch: Batch) -> int:
     return sum(storage.nbytes() for key, storage in found.items() if key not in own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "shares"), NUMBERS)
 @pytest.mark.parametrize("like", ["llama", "gpt2"])
 def test_what_is_kept_is_what_autograd_saves(like: str, precision: str, shares: bool) -> None:
@@ -52,6 +53,7 @@ def test_what_is_kept_is_what_autograd_saves(like: str, precision: str, shares: 
     assert activations(config, batch).kept == pytest.approx(saved, rel=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("precision", "shares"), NUMBERS)
 @pytest.mark.parametrize("like", ["llama", "gpt2"])
@@ -65,6 +67,7 @@ def test_fake_tensors_live_as_long_as_real_ones(like: str, precision: str, share
     assert found.backward == pytest.approx(backward, rel=0.01)
 
 
+@pytest.mark.slow
 def test_joined_documents_and_a_single_row() -> None:
     for batch in (Batch(1, LENGTH), Batch(2, LENGTH, isolated=False)):
         config = tiny("llama", num_hidden_layers=3)
@@ -93,6 +96,7 @@ def test_checkpointing_keeps_a_hidden_state_for_each_block() -> None:
     assert two - one == 2 * LENGTH * 48 * 2
 
 
+@pytest.mark.slow
 def test_a_loss_in_chunks() -> None:
     """What the chunked loss itself holds, with chunks so small that there are many (where the library has it)."""
     batch = Batch(4, LENGTH, chunked=True)

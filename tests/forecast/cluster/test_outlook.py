@@ -50,6 +50,7 @@ def test_a_step_stays_below_its_sum() -> None:
     assert 0.75 * most < live.peak <= most
 
 
+@pytest.mark.slow
 def test_the_fastest_settings_that_fit() -> None:
     """With room for everything: nothing is exchanged more often, or computed twice, than must be. With less: what
     saves memory. With too little: nothing."""
@@ -69,6 +70,7 @@ def test_the_fastest_settings_that_fit() -> None:
     assert fastest(config, like, 16, 2, machine=replace(QUICK, memory=1e6)) is None
 
 
+@pytest.mark.slow
 def test_the_most_rows() -> None:
     config, like = tiny("llama"), Batch(1, 32)
     machine = replace(H100, memory=20e6)

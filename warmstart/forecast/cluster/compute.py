@@ -32,4 +32,4 @@ def step_flops(shape: Shape, rows: int, length: int, *, checkpointing: bool = Fa
 
 def compute_seconds(flops: float, processes: int, machine: Machine) -> float:
     """Of a step, if each process computes at the assumed share of its peak."""
-    return flops / (processes * machine.peak )
+    return flops / (processes * machine.peak * machine.utilisation)
