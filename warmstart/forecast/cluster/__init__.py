@@ -10,7 +10,8 @@
     data.py            bytes and seconds of prepared tokens
     growing.py         bytes and seconds of growing a checkpoint
     machine.py         rates of hardware: published ones, assumed ones
-    outlook.py         all of it for one recipe, and which settings fit
+    outlook.py         all of it for one step, and which settings fit
+    words.py           the same for a recipe, as `warmstart check --processes` says it
 
 Everything is bytes, seconds and FLOPs; nothing is rounded. Each formula has a test against a measured small case
 (tests/forecast/cluster). What comes out of them for two large trainings: docs/scale.md.
