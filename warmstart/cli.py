@@ -287,11 +287,17 @@ def check(
     own_data: OwnData = None,
     to: OwnSizes = None,
     sets: Sets = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Of a recipe: what would each of so many processes hold, and does it fit?")
+    ] = None,
+    memory: Annotated[float, typer.Option(min=0.1, help="With --processes: GB of each GPU.")] = 80.0,
 ) -> None:
     """Say what a recipe or study would do, or what is wrong with it."""
+    from warmstart.plan import Cluster
     from warmstart.plan import check as checked
 
-    for line in checked(file, scale, sets or (), _given(model, own_data, to)):
+    cluster = Cluster(processes, memory) if processes is not None else None
+    for line in checked(file, scale, sets or (), _given(model, own_data, to), cluster):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmstart.errors import ModelError
+from warmstart.errors import ModelError, UserError
 from warmstart.part import Part
 from warmstart.places import expanded, is_file, is_folder
 from warmstart.recipe import Recipe, Stage, Study
@@ -17,25 +18,42 @@ from warmstart.yours import Given
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+
+@dataclass(frozen=True)
+class Cluster:
+    """So many processes, each with a GPU of so much memory."""
+
+    processes: int
+    gigabytes: float = 80.0
+
+
 Sources = Mapping[str, list[Stage] | str]
 
 
 def check(
-    file: Path | str, scale: str | None = None, overrides: Sequence[str] = (), given: Given | None = None
+    file: Path | str,
+    scale: str | None = None,
+    overrides: Sequence[str] = (),
+    given: Given | None = None,
+    cluster: Cluster | None = None,
 ) -> list[str]:
     """What a file would do. A study is checked at every scale and described at `laptop`, or at the one given.
 
     Args:
         given: the user's own model and data, for a study.
+        cluster: say also what each of its processes would hold; of a recipe.
 
     Raises:
         RecipeError: anything wrong with the file.
         ModelError: as `describe`.
+        UserError: a cluster and a study; or its processes cannot share a batch.
     """
     if scale is not None:
         return describe(read_study(file, scale, overrides, given))
     recipe = read_study(file, overrides=overrides, given=given) if given else read_any(file, overrides)
-    lines = describe(recipe)
+    if cluster is not None and isinstance(recipe, Study):
+        raise UserError("--processes is for a recipe: a study's runs train on one process each")
+    lines = list(_recipe(recipe, cluster)) if isinstance(recipe, Recipe) else describe(recipe)
     if isinstance(recipe, Study):
         for name in recipe.scales:
             describe(read_study(file, name, overrides, given))
@@ -53,10 +71,39 @@ def describe(recipe: Recipe | Study) -> list[str]:
     return list(_study(recipe) if isinstance(recipe, Study) else _recipe(recipe))
 
 
-def _recipe(recipe: Recipe) -> Iterator[str]:
+def _recipe(recipe: Recipe, cluster: Cluster | None = None) -> Iterator[str]:
     yield f"{recipe.title}: {_count(len(recipe.stages), 'stage')}, seed {recipe.seed}"
+    config: PretrainedConfig | None = None
     for number, stage in enumerate(recipe.stages):
         yield from _stage(stage, recipe.stage_name(number), number, {})
+        if cluster is not None:
+            config = _configuration_trained(stage, config)
+            yield from _on(cluster, stage, config)
+
+
+def _on(cluster: Cluster, stage: Stage, config: PretrainedConfig | None) -> Iterator[str]:
+    """What each process of a cluster would hold."""
+    from dataclasses import replace
+
+    from warmstart.forecast.cluster.machine import H100
+    from warmstart.forecast.cluster.words import lines_of
+
+    if stage.budget is None:
+        return
+    if config is None:
+        yield "    memory       not known: the model is on the hub, or what becomes of it is not known beforehand"
+        return
+    yield from lines_of(stage, config, cluster.processes, replace(H100, memory=cluster.gigabytes * 1e9))
+
+
+def _configuration_trained(stage: Stage, before: PretrainedConfig | None) -> PretrainedConfig | None:
+    """The configuration of the model that a stage trains, after its surgery; None where that is not known."""
+    from warmstart.surgery.grow import Grow
+
+    config = _configuration_before(stage, {}) if stage.init is not None or stage.from_ is not None else before
+    for surgery in stage.surgery:
+        config = surgery.target(config) if config is not None and isinstance(surgery, Grow) else None
+    return config
 
 
 def _study(study: Study) -> Iterator[str]:
