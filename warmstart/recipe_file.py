@@ -149,9 +149,9 @@ def _expect(document: Document, key: str, other: str = "") -> None:
     opposite = "arms" if key == "stages" else "stages"
     if opposite in values and other:
         raise RecipeError(f"{name}: {other}")
-    if len(values) and (near := nearest(key, [str(k) for k in values])):
-        wrong = near.split("'")[1]
-        line = next(place[0] for steps, place in document.places.items() if len(steps) == 1 and str(steps[0]) == wrong)
+    wrong = next((k for k in values if nearest(key, [str(k)])), None)
+    if wrong is not None:
+        line = document.places[(wrong,)][0]
         raise RecipeError(f"{name}:{line}: unknown field '{wrong}' (did you mean '{key}'?)")
     raise RecipeError(f"{name}: '{key}' is missing; a recipe has 'stages', a study has 'arms' and 'compare'")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,14 @@ def test_sources_that_need_each_other_many_times_over(write: Any) -> None:
     text = STUDY.replace(one, "sources:\n" + "".join(chain)).replace("from: small", "from: s60")
     study = read_study(write(text))
     assert study.needed(study.arms["longer"]) == [f"s{n}" for n in range(61)]
+
+
+@pytest.mark.parametrize("key", ["('stae", "'stages", "sta'ges", '"stages', "st\\ages", "[stages"])
+def test_nearly_the_right_key(key: str, write: Any) -> None:
+    """Found by the fuzzer: an apostrophe in the key lost its line."""
+    message = refusal(write(f"title: x\n{json.dumps(key)}: 1\n"))
+    assert ":2: unknown field" in message
+    assert "(did you mean 'stages'?)" in message
 
 
 def test_many_problems_are_told_shortly(write: Any) -> None:

@@ -166,6 +166,18 @@ def test_a_title_that_unfolds_without_end(tmp_path: Path) -> None:
         assert "<h1>run</h1>" in render(run).read_text()
 
 
+def test_half_a_character_in_a_file_of_a_run(tmp_path: Path) -> None:
+    """Found by the fuzzer: JSON has half characters, a page has none."""
+    run = write_run(tmp_path / "run")
+    (run / "run.json").write_text(json.dumps({"versions": {"warmstart": "\ud800"}}))
+    assert "warmstart ?" in looked_at_text(render(run))
+
+
+def looked_at_text(path: Path) -> str:
+    looked_at(path)
+    return path.read_text(encoding="utf-8")
+
+
 def chain(length: int, circle: bool = False) -> dict[str, Any]:
     edges = [{"from": str(n) if n else None, "to": str(n + 1), "operation": "train"} for n in range(length)]
     if circle:

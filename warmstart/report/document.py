@@ -43,7 +43,7 @@ def document(title: str, body: str, charts: Mapping[str, Any]) -> str:
 def plain_document(title: str, body: str) -> str:
     """A whole page without charts; arguments as in `document`."""
     style = files("warmstart.report").joinpath("page.css").read_text(encoding="utf-8")
-    return (
+    page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -51,6 +51,7 @@ def plain_document(title: str, body: str) -> str:
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+    return page.encode("utf-8", "replace").decode()  # half a character, which a JSON file may hold, cannot be written
 
 
 @cache
@@ -64,7 +65,6 @@ def compressed_plotly() -> str:
 def script_json(value: Any) -> str:
     """JSON that may stand in a `<script>` element: no text in it can end the element."""
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    text = text.encode("utf-8", "replace").decode()  # half a character cannot be written into a page
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
