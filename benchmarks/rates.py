@@ -2,8 +2,7 @@
 
     python benchmarks/rates.py                    # a minute or two; --write puts the numbers into benchmarks/rates.json
 
-    save      bytes of a state written by `save_state`: safetensors, sha256, flushed to the disk
-    copy      bytes copied from memory to memory (the copy that is written in the background)
+    save      bytes of a state written by `save_state`: safetensors, xxh3, flushed to the disk
     collate   tokens drawn, read from mapped blocks and collated for a causal step: the rows of the whole step
     grow      bytes of a grown checkpoint, made tensor by tensor and written (`exact`, without the check)
 
@@ -40,7 +39,6 @@ def main() -> None:
         os.environ["WARMSTART_CACHE"] = f"{scratch}/cache"
         rounds = {
             "save": save(Path(scratch), args),
-            "copy": copy(args),
             "collate": collate(Path(scratch), args),
             "grow": grow(Path(scratch), args),
         }
@@ -84,13 +82,6 @@ def save(scratch: Path, args: argparse.Namespace) -> Rounds:
     tensors = {"model": {"w": weights}, "optimizer": {"w|exp_avg": weights, "w|exp_avg_sq": weights.clone()}}
     size = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
     return timed(args.rounds, size, lambda number: save_state(scratch / "state", number, tensors, {}))
-
-
-def copy(args: argparse.Namespace) -> Rounds:
-    import torch
-
-    tensors = [torch.randn(int(args.size * MB / 12)) for _ in range(3)]
-    return timed(args.rounds, sum(t.nbytes for t in tensors), lambda _: [t.clone() for t in tensors])
 
 
 def collate(scratch: Path, args: argparse.Namespace) -> Rounds:

@@ -47,7 +47,7 @@ PAGE = Path(__file__).with_name("scale.md")
 MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/rates.json").read_text(encoding="utf-8"))
 RATES = Rates(
     save=MEASURED["save"]["clock"]["median"],
-    **{name: MEASURED[name]["cpu"]["median"] for name in ("copy", "collate", "grow", "tokenise")},
+    **{name: MEASURED[name]["cpu"]["median"] for name in ("collate", "grow", "tokenise")},
 )
 ASSUMED_DISK = replace(RATES, save=1e9)
 """A first process that writes 1 GB a second, checksums included: an assumption."""
@@ -198,14 +198,14 @@ def saving() -> Iterator[Sequence[str]]:
     for config in MODELS.values():
         shape = shape_of(config)
         for gpus in (8, 512):
-            stall = stall_seconds(shape, gpus, H100, RATES, shares=True)
+            stall = stall_seconds(shape, gpus, H100, shares=True)
             between = time_between_failures(gpus, FAILURES)
             best = best_interval(stall, between)
             slow, fast = (write_seconds(shape, rates) for rates in (RATES, ASSUMED_DISK))
             interval = max(best, fast)
             rows.setdefault("a state, GB", []).append(f"{sum(state_bytes(shape).values()) / 1e9:.0f}")
             rows.setdefault("host memory of the first process while it saves, GB", []).append(
-                f"{host_bytes(shape, shares=True) / 1e9:.0f}"
+                f"{host_bytes(shape) / 1e9:.0f}"
             )
             rows.setdefault("the training stands still, s", []).append(f"{stall:.0f}")
             rows.setdefault("writing at the rate measured here, min", []).append(f"{slow / 60:.0f}")
@@ -249,12 +249,10 @@ def walls() -> Iterator[Sequence[str]]:
         "resuming: every process reads a state twice, GB of a node of 8",
         *(f"{2 * 8 * one / 1e9:,.0f}" for one in state),
     )
-    yield "counting FLOPs, once: gradients, all whole, on each GPU, GB", *(f"{2 * s.weights / 1e9:.0f}" for s in shapes)
     yield (
         "`accumulate` above 1 with shares: a whole gradient on each GPU, GB",
         *(f"{4 * s.weights / 1e9:.0f}" for s in shapes),
     )
-    yield "at the end: the whole model in fp32 on each GPU, GB", *(f"{4 * s.weights / 1e9:.0f}" for s in shapes)
     yield (
         "collating a step of 4.2 M tokens, on every process, s",
         *(f"{collate_seconds(ROWS, LENGTH, RATES):.2f}" for _ in shapes),

@@ -280,10 +280,10 @@ def _run_stage(
     values = training.run()
     if summary := training.watch.summary():
         reporter.event("note", text=summary)
-    model = training.weights.whole_model()
-    if not processes.is_main_process:
+    trained = training.weights.exported()
+    if trained is None:
         return
-    model.to("cpu")  # type: ignore[arg-type]
+    model = trained
     end_id = lineage.add(
         weights_hash(model),
         folder.name,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
+from warmstart.forecast.cluster.live import LiveBytes
 from warmstart.train.compute import FlopMeter, batch_key, peak_memory_bytes
 
 BATCH, TOKENS, VOCAB = 3, 16, 50
@@ -100,6 +101,15 @@ def test_measuring_leaves_no_trace() -> None:
         raise AssertionError("measured twice")
 
     assert again.measure(("a",), fail) == first
+
+
+def test_measuring_holds_no_two_gradients() -> None:
+    """Beside what the forward pass keeps there is room for a gradient, not for all of them."""
+    layers = torch.nn.Sequential(*(torch.nn.Linear(64, 64, bias=False) for _ in range(8)))
+    of_one = 4 * 64 * 64
+    with LiveBytes(layers.parameters()) as live:
+        FlopMeter().measure(("x",), lambda: layers(torch.zeros(2, 64)).mean())
+    assert of_one < live.peak < 3 * of_one
 
 
 def test_batch_key() -> None:

@@ -23,7 +23,7 @@ def test_a_model_put_together_again_is_the_same(tied: bool) -> None:
     structure = without_weights(model)
     assert all(p.is_meta for p in structure.parameters())
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-    again = with_weights(structure, weights)
+    again = with_weights(structure, weights, dict(model.named_buffers()))
     assert (again.lm_head.weight is again.model.embed_tokens.weight) == tied
     ids = torch.arange(6)[None]
     assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
@@ -33,8 +33,19 @@ def test_a_model_put_together_again_is_the_same(tied: bool) -> None:
 def test_frozen_weights_stay_frozen() -> None:
     model = llama(False)
     model.lm_head.weight.requires_grad_(False)
-    again = with_weights(without_weights(model), dict(model.named_parameters()))
+    again = with_weights(without_weights(model), dict(model.named_parameters()), dict(model.named_buffers()))
     assert [n for n, p in again.named_parameters() if not p.requires_grad] == ["lm_head.weight"]
+
+
+def test_buffers_are_those_of_now() -> None:
+    """Running statistics change while a model trains."""
+    model = nn.BatchNorm1d(3)
+    structure = without_weights(model)  # type: ignore[arg-type]
+    model(torch.rand(5, 3))
+    again = with_weights(structure, dict(model.named_parameters()), dict(model.named_buffers()))
+    assert torch.equal(again.running_mean, model.running_mean)
+    model(torch.rand(5, 3))
+    assert not torch.equal(again.running_mean, model.running_mean)
 
 
 def test_layers_are_the_blocks_and_each_weight_is_in_at_most_one() -> None:

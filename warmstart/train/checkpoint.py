@@ -2,7 +2,7 @@
 
     state/step-00000200/<group>.safetensors   tensors, one file per group (model, optimizer, extra)
     state/step-00000200/values.json           everything that is not a tensor
-    state/step-00000200/checksums.json        sha256 of every file above, written last
+    state/step-00000200/checksums.json        xxh3 of every file above, written last
 
 A state is written into a temporary folder, synced to the disk and renamed: at every moment there is a whole newest
 state, or the one before it. On loading every checksum is verified; a broken state is passed over with a warning.
@@ -10,7 +10,6 @@ state, or the one before it. On loading every checksum is verified; a broken sta
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from warmstart.disk import errno_of, sync
+from warmstart.disk import checksum, errno_of, sync
 from warmstart.errors import StateError, UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -68,7 +67,7 @@ def save_state(
                 draft / f"{group}.safetensors",
             )
         (draft / "values.json").write_text(json.dumps(values), encoding="utf-8")
-        sums = {path.name: _sha256(path) for path in sorted(draft.iterdir())}
+        sums = {path.name: checksum(path) for path in sorted(draft.iterdir())}
         (draft / "checksums.json").write_text(json.dumps(sums), encoding="utf-8")
         for path in draft.iterdir():
             sync(path)
@@ -190,10 +189,5 @@ def _verify(path: Path) -> None:
     if present != set(sums):
         raise ValueError(f"files {sorted(present ^ set(sums))} are missing or too many")
     for name, expected in sums.items():
-        if _sha256(path / name) != expected:
+        if checksum(path / name) != expected:
             raise ValueError(f"{name} does not have the checksum it was saved with")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -72,7 +72,7 @@ class FlopMeter:
         """FLOPs of `forward()` and of the backward pass of the scalar it returns.
 
         The first call for a key runs both once; gradients and random states are left as they were, so that training
-        does not notice.
+        does not notice. Each gradient is let go as soon as it is there: no two are in memory at once.
 
         Args:
             key: what the FLOPs depend on, e.g. `batch_key(batch)` and which weights train.
@@ -86,8 +86,13 @@ class FlopMeter:
             ):
                 loss = forward()
                 leaves = _leaves(loss)
-                if leaves:
-                    torch.autograd.grad(loss, leaves, allow_unused=True)
+                hooks = [leaf.register_hook(_nothing_like) for leaf in leaves]
+                try:
+                    if leaves:
+                        torch.autograd.grad(loss, leaves, allow_unused=True)
+                finally:
+                    for hook in hooks:
+                        hook.remove()
             self._known[name] = float(counter.get_total_flops())
         return self._known[name]
 
@@ -171,6 +176,11 @@ def batch_key(batch: dict[str, torch.Tensor]) -> Key:
 def _devices() -> list[int]:
     """The GPU this process computes on, if any: whose random state a forward pass moves."""
     return [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+
+
+def _nothing_like(gradient: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape that takes the memory of one number."""
+    return gradient.new_zeros(()).expand_as(gradient)
 
 
 def _leaves(loss: torch.Tensor) -> list[torch.Tensor]:

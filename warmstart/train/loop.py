@@ -576,7 +576,8 @@ class Training:
                 "log": self._log.text if self._log is not None else "",
             }
             spare = self.watch.anchor if self.settings.guard.rolls_back else None
-            self.saving.save(self.counts.step, tensors, values, spare)
+            copies = ("model", "optimizer") if self.weights.hands_out_copies else ()
+            self.saving.save(self.counts.step, tensors, values, spare, copies)
 
     def _resume(self, state: State) -> None:
         self._check_data(state)

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from warmstart.train.checkpoint import Tensors, save_state
+from warmstart.train.tensors import own_copy
 
 
 class Saving:
@@ -34,11 +34,19 @@ class Saving:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def save(self, step: int, tensors: dict[str, Tensors], values: dict[str, Any], spare: int | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        tensors: dict[str, Tensors],
+        values: dict[str, Any],
+        spare: int | None = None,
+        copies: Collection[str] = (),
+    ) -> None:
         """Saves a state; afterwards tensors and values may change.
 
         Args:
             spare: the step of an older state that is kept beyond their number.
+            copies: groups of tensors that nobody else has, so that they need not be copied.
 
         Raises:
             UserError: the disk is full or cannot be written; this state or, in the background, the one before.
@@ -47,7 +55,10 @@ class Saving:
             save_state(self._folder, step, tensors, values, keep=self._keep, spare=spare)
             return
         self.wait()
-        kept = {group: {name: _copied(t) for name, t in members.items()} for group, members in tensors.items()}
+        kept = {
+            group: members if group in copies else {name: own_copy(t) for name, t in members.items()}
+            for group, members in tensors.items()
+        }
         self._thread = threading.Thread(
             target=self._write, args=(step, kept, copy.deepcopy(values), spare), name=f"save-{step}"
         )
@@ -90,9 +101,3 @@ class Saving:
             save_state(self._folder, step, tensors, values, keep=self._keep, spare=spare)
         except BaseException as error:  # it belongs to the training, which asks for it
             self._error = error
-
-
-def _copied(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on the host, in memory of its own."""
-    tensor = tensor.detach()
-    return tensor.clone() if tensor.device.type == "cpu" else tensor.cpu()

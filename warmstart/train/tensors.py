@@ -76,3 +76,9 @@ def save_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
             draft.replace(file)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def own_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the CPU, in memory of its own."""
+    tensor = tensor.detach()
+    return tensor.clone() if tensor.device.type == "cpu" else tensor.cpu()

@@ -29,7 +29,7 @@ from transformers import PreTrainedModel
 from transformers.utils.output_capturing import _CAN_RECORD_REGISTRY
 
 from warmstart.train.processes import Processes
-from warmstart.train.tensors import load_tensors, untied
+from warmstart.train.tensors import load_tensors, own_copy, untied
 
 Tensors = dict[str, torch.Tensor]
 
@@ -80,7 +80,7 @@ class WholeWeights:
         return torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
 
     def tensors(self) -> Tensors:
-        """The model's weights and buffers, every storage once, as they stand on the device."""
+        """The model's weights and buffers, every storage once, as they are saved."""
         return untied(self.model)
 
     def load(self, tensors: Tensors) -> None:
@@ -91,6 +91,11 @@ class WholeWeights:
         """Tensors of the optimizer as they are saved."""
         return tensors
 
+    @property
+    def hands_out_copies(self) -> bool:
+        """Whether what `tensors` and `gathered` return stays as it is while the training goes on."""
+        return self.in_shares
+
     def placed(self, tensors: Tensors, like: Mapping[str, torch.Tensor]) -> Tensors:
         """Saved tensors of the optimizer as this process needs them."""
         return tensors
@@ -98,6 +103,12 @@ class WholeWeights:
     def whole_model(self) -> PreTrainedModel:
         """An ordinary model with the weights as they are; here the model itself."""
         return self.model
+
+    def exported(self) -> PreTrainedModel | None:
+        """An ordinary model on the CPU, on the process that writes; None on the others. All processes take part."""
+        if not self._processes.is_main:
+            return None
+        return self.model.to("cpu")  # type: ignore[arg-type]  # its signature is lost in a wrapper
 
     def after_passes(self) -> None:
         """To be called after forward passes that no backward pass follows."""
@@ -201,7 +212,7 @@ class SharedWeights(WholeWeights):
         for name, tensor in tensors.items():
             whole = whole_tensor(tensor)  # one at a time: together they may not fit
             if self._processes.is_main:
-                found[name] = whole.cpu()
+                found[name] = whole.cpu() if isinstance(tensor, DTensor) else own_copy(whole)
         return found
 
     def placed(self, tensors: Tensors, like: Mapping[str, torch.Tensor]) -> Tensors:
@@ -211,7 +222,14 @@ class SharedWeights(WholeWeights):
         """An ordinary copy of the model on this process's device, with the weights as they are. All processes take
         part."""
         self.after_passes()
-        return with_weights(self._structure, {n: whole_tensor(p) for n, p in self.model.named_parameters()})
+        weights = {n: whole_tensor(p) for n, p in self.model.named_parameters()}
+        return with_weights(self._structure, weights, dict(self.model.named_buffers()))
+
+    def exported(self) -> PreTrainedModel | None:
+        self.after_passes()
+        weights = self.gathered(dict(self.model.named_parameters()))
+        buffers = self.gathered(dict(self.model.named_buffers()))
+        return with_weights(self._structure, weights, buffers) if self._processes.is_main else None
 
     def after_passes(self) -> None:
         """A forward pass leaves the outermost weights whole for the backward pass; where none came, take them apart."""
@@ -263,10 +281,13 @@ def without_weights(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, empty)  # what the copy takes for these objects' copies
 
 
-def with_weights(structure: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> PreTrainedModel:
-    """A copy of a model without weights, with these; tied ones are tied again."""
+def with_weights(
+    structure: PreTrainedModel, weights: Mapping[str, torch.Tensor], buffers: Mapping[str, torch.Tensor]
+) -> PreTrainedModel:
+    """A copy of a model without weights, with these and with copies of these buffers; tied weights are tied again."""
     named = dict(structure.named_parameters())
     filled: dict[int, Any] = {id(p): nn.Parameter(weights[name].detach(), p.requires_grad) for name, p in named.items()}
+    filled |= {id(buffer): buffers[name].detach().clone() for name, buffer in structure.named_buffers()}
     model = copy.deepcopy(structure, filled)
     device = next(iter(weights.values())).device
     return model.to(device)  # type: ignore[arg-type]  # its signature is lost in a wrapper

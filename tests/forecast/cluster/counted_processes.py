@@ -26,12 +26,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from warmstart.recipe_file import read_recipe
 from warmstart.run_recipe import run
-from warmstart.train.compute import FlopMeter
 from warmstart.train.loop import Training
 
 sent: Counter[str] = Counter()
 held: Counter[str] = Counter()
-counting = [0]
 on_their_way: list[StorageWeakRef] = []
 sizes: list[int] = []
 COLLECTIVES = {  # by their new names and their old ones
@@ -153,25 +151,10 @@ def count_steps() -> None:
             held["weights"] = bytes_of(self.model.parameters())
             moments = [s[key] for s in self.optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
             held["moments"] = bytes_of(moments)
-            steps.append({"sent": dict(sent), "held": dict(held), "counting": counting[0]})
+            steps.append({"sent": dict(sent), "held": dict(held)})
         return found
 
     Training.step, Training.backward = counted, counted_backward  # type: ignore[method-assign]
-    measure, grad = FlopMeter.measure, torch.autograd.grad
-
-    def measured(self: FlopMeter, *given: Any) -> float:
-        def watched(*args: Any, **settings: Any) -> Any:
-            found = grad(*args, **settings)
-            counting[0] = bytes_of(found)
-            return found
-
-        torch.autograd.grad = watched  # type: ignore[assignment]
-        try:
-            return measure(self, *given)
-        finally:
-            torch.autograd.grad = grad
-
-    FlopMeter.measure = measured  # type: ignore[method-assign]
 
 
 def main(folder: Path, out: Path) -> None:
@@ -179,7 +162,6 @@ def main(folder: Path, out: Path) -> None:
     count_steps()
     for file in sorted(folder.glob("*.yaml")):
         steps.clear()
-        counting[0] = 0
         run(read_recipe(file), out / file.stem, console=Console(file=io.StringIO()))
         (out / f"{file.stem}-{dist.get_rank()}.json").write_text(json.dumps(steps))
 

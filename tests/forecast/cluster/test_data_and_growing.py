@@ -31,7 +31,7 @@ from warmstart.surgery.plan import Plan
 from warmstart.surgery.stream import weight_names
 from warmstart.train.compute import FlopMeter
 
-RATES = Rates(save=1.0, copy=1.0, collate=50.0, grow=10.0, tokenise=20.0)
+RATES = Rates(save=1.0, collate=50.0, grow=10.0, tokenise=20.0)
 
 
 @pytest.mark.parametrize(("length", "vocabulary", "context"), [(16, 300, 0), (16, 70_000, 0), (40_000, 300, 3)])

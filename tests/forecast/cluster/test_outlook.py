@@ -24,7 +24,7 @@ from warmstart.forecast.cluster.machine import H100, Rates
 from warmstart.forecast.cluster.outlook import fastest, most_rows, outlook
 from warmstart.plan import Cluster, check
 
-RATES = Rates(save=1.0, copy=1.0, collate=1e5, grow=1.0, tokenise=1.0)
+RATES = Rates(save=1.0, collate=1e5, grow=1.0, tokenise=1.0)
 QUICK = replace(H100, inside=1e18)
 """Links that cost no time, so that computing decides."""
 ROOT = Path(__file__).parents[3]

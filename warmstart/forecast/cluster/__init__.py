@@ -3,7 +3,7 @@
     shape.py           the sizes of a model, exactly, from its configuration (no memory is taken)
     live.py            bytes of tensors that are alive while something runs
     activations.py     what a micro-batch needs: the model's own code, run on tensors without memory
-    memory.py          what every process holds, by kind, at the moments when it holds most
+    memory.py          what every process holds in a step, by kind
     compute.py         FLOPs of a token, seconds of a step
     communication.py   bytes that processes hand each other, and how long that takes
     saving.py          bytes and seconds of a saved state; how often to save; what failures cost

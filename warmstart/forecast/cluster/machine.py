@@ -55,14 +55,12 @@ class Rates:
 
     Attributes:
         save: bytes of a state written, with checksum and flush.
-        copy: bytes copied from memory to memory.
         collate: tokens drawn and collated by one process.
         grow: bytes of a grown checkpoint, written.
         tokenise: tokens turned into blocks by one process.
     """
 
     save: float
-    copy: float
     collate: float
     grow: float
     tokenise: float

@@ -1,16 +1,14 @@
-"""What every process holds, by kind, at the moments when it holds most.
+"""What every process holds in a step, by kind.
 
 Copies (`train.shard: never`): everything is whole on every process, and PyTorch's DistributedDataParallel keeps the
 gradients a second time, in the buckets that it exchanges. Shares (`always`): one n-th of weights, gradients and
 moments, and for a while whole layers. Weights, sums of gradients and moments are fp32 in both.
 
-The moments when a process holds most (warmstart/train/loop.py):
+A process holds most in the forward and backward pass of a step (warmstart/train/loop.py). The parts are added up
+although some are never there together, so that the sum is an upper bound.
 
-    step       forward and backward pass. The parts are added up although some are never there together, so that the
-               sum is an upper bound.
-    counting   once for each shape of batch the FLOPs are measured: a pass that makes the gradient of every weight and
-               keeps all of them; with shares they are whole.
-    end        every process makes the whole model once more, in fp32, for the exported folder (with shares).
+What the loop does beside its steps needs less: where FLOPs are measured, once for each shape of batch, each gradient is
+let go at once; the exported model is put together tensor by tensor, on the first process's host.
 """
 
 from __future__ import annotations
@@ -22,10 +20,8 @@ Parts = dict[str, int]
 FP32 = 4
 
 
-def at_each_moment(
-    shape: Shape, batch: Batch, found: Activations, processes: int, accumulate: int = 1
-) -> dict[str, Parts]:
-    """Bytes of every process, by moment and kind.
+def parts_of_step(shape: Shape, batch: Batch, found: Activations, processes: int, accumulate: int = 1) -> Parts:
+    """Bytes of every process, by kind.
 
     Args:
         found: what a micro-batch needs (`activations`).
@@ -35,14 +31,7 @@ def at_each_moment(
     lasting = lasting_parts(shape, batch.shares, processes)
     whole = {"layers put together": max(put_together(shape, batch, processes).values())} if batch.shares else {}
     step = gradients_of_step(shape, batch, processes, accumulate)
-    counting = shape.weights * (batch.bytes_per_weight if batch.shares else FP32)
-    moments = {
-        "step": {**lasting, **whole, **step, "activations": found.peak},
-        "counting": {**lasting, **whole, "gradients, all whole": counting, "activations": found.peak},
-    }
-    if batch.shares:
-        moments["end"] = {**lasting, "the whole model": FP32 * shape.weights}
-    return moments
+    return {**lasting, **whole, **step, "activations": found.peak}
 
 
 def lasting_parts(shape: Shape, shares: bool, processes: int) -> Parts:

@@ -15,7 +15,7 @@ from warmstart.forecast.cluster.communication import exchange_seconds, exchanged
 from warmstart.forecast.cluster.compute import compute_seconds, step_flops
 from warmstart.forecast.cluster.data import collate_seconds
 from warmstart.forecast.cluster.machine import H100, Machine, Rates
-from warmstart.forecast.cluster.memory import Parts, at_each_moment
+from warmstart.forecast.cluster.memory import Parts, parts_of_step
 from warmstart.forecast.cluster.shape import Shape, shape_of
 
 
@@ -25,14 +25,14 @@ class Outlook:
 
     Attributes:
         batch: a micro-batch of one process.
-        moments: bytes of every process by moment and kind.
+        parts: bytes of every process by kind.
         compute, exchange, collate: seconds of a step.
     """
 
     batch: Batch
     processes: int
     accumulate: int
-    moments: dict[str, Parts]
+    parts: Parts
     compute: float
     exchange: float
     collate: float
@@ -43,14 +43,9 @@ class Outlook:
         return self.batch.rows * self.accumulate * self.processes
 
     @property
-    def fullest(self) -> tuple[str, Parts]:
-        """The moment when every process holds most, and what it holds."""
-        return max(self.moments.items(), key=lambda item: sum(item[1].values()))
-
-    @property
     def memory(self) -> int:
-        """Bytes that every process holds at that moment."""
-        return sum(self.fullest[1].values())
+        """Bytes that every process holds at most."""
+        return sum(self.parts.values())
 
     @property
     def seconds(self) -> float:
@@ -89,7 +84,7 @@ def outlook(
         batch,
         processes,
         accumulate,
-        at_each_moment(shape, batch, activations(config, batch), processes, accumulate),
+        parts_of_step(shape, batch, activations(config, batch), processes, accumulate),
         compute_seconds(flops, processes, machine),
         exchange_seconds(exchanged(shape, batch, processes, accumulate), processes, machine),
         collate_seconds(rows, batch.length, rates) if rates else 0.0,

@@ -2,8 +2,8 @@
 
 The first process alone writes, whole tensors: fp32 weights, AdamW's two moments, and a step count for each tensor
 (warmstart/train/checkpoint.py). The training stands still while it copies them into its memory; with shares all
-processes first put the tensors together, one at a time. Then a thread writes, and only a save that comes before it has
-finished waits.
+processes put the tensors together for that, one at a time. Then a thread writes, and only a save that comes before it
+has finished waits.
 
 How often: a save that stops the training for `stall` seconds, with a failure every `between` seconds on average, costs
 least every sqrt(2 x stall x between) seconds (Young 1974, "A first order approximation to the optimum checkpoint
@@ -26,18 +26,17 @@ def state_bytes(shape: Shape) -> dict[str, int]:
     return {"model": 4 * shape.weights, "optimizer": 8 * shape.weights + 4 * len(shape.tensors)}
 
 
-def host_bytes(shape: Shape, *, shares: bool) -> int:
-    """Memory of the first process's host while a state is saved: the copy that is written; with shares the tensors that
-    were put together are there at the same time."""
-    return sum(state_bytes(shape).values()) * (2 if shares else 1)
+def host_bytes(shape: Shape) -> int:
+    """Memory of the first process's host while a state is saved: the copy that is written."""
+    return sum(state_bytes(shape).values())
 
 
-def stall_seconds(shape: Shape, processes: int, machine: Machine, rates: Rates, *, shares: bool) -> float:
+def stall_seconds(shape: Shape, processes: int, machine: Machine, *, shares: bool) -> float:
     """How long the training stands still for a save that is written in the background."""
     size = sum(state_bytes(shape).values())
     seconds = size / (machine.to_host * machine.efficiency)
     if shares:
-        seconds += exchange_seconds({"all-gather": size}, processes, machine) + size / rates.copy
+        seconds += exchange_seconds({"all-gather": size}, processes, machine)
     return seconds
 
 

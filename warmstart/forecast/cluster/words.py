@@ -43,22 +43,13 @@ def lines_of(stage: Stage, config: PretrainedConfig, processes: int, machine: Ma
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         yield f"    memory       not known: this {config.model_type} model does not run without data ({text[:160]})"
         return
-    moment, parts = found.fullest
-    kinds = ", ".join(f"{name} {gb(size)}" for name, size in parts.items())
-    most = f"{gb(found.memory)} GB {MOMENTS[moment]}"
-    yield f"    memory       of each of {processes} processes, at most {most}: {kinds}"
+    kinds = ", ".join(f"{name} {gb(size)}" for name, size in found.parts.items())
+    yield f"    memory       of each of {processes} processes, at most {gb(found.memory)} GB in a step: {kinds}"
     limit = f"{gb(machine.usable)} GB ({gb(machine.memory)} less a tenth)"
     if found.fits(machine):
         yield f"    fits         into {limit}"
     else:
         yield f"    too large    for {limit}; {advice(stage, config, found, machine)}"
-
-
-MOMENTS = {
-    "step": "in a step",
-    "counting": "when FLOPs are counted, once",
-    "end": "when the model is put together at the end",
-}
 
 
 def batch_of(stage: Stage, config: PretrainedConfig, processes: int) -> Batch:
