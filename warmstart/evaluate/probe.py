@@ -4,11 +4,12 @@ The features of a text are the mean of its tokens' hidden states, those of a wor
 not trained, so that a probe is cheap enough for every evaluation and says what is in the features already. What a model
 can learn quickly is another question (`fine-tune`), and the fairer one between objectives: the last layer holds what
 the objective needs, and a detector needs less of what a word is than a model that must name it. The classifier is
-scikit-learn's, deterministic, on standardised features.
+scikit-learn's, deterministic, on standardised features, with at most 100 passes for every model alike.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -20,6 +21,10 @@ from transformers import PreTrainedModel
 from warmstart.errors import ModelError
 from warmstart.evaluate import Subject
 from warmstart.evaluate.labelled import Example, Labelled, spans
+
+
+PASSES = 100
+"""Of the logistic classifier over its rows, at most."""
 
 
 class Probe(Labelled):
@@ -67,6 +72,7 @@ class Probe(Labelled):
 
     def classify(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
         """The class that a classifier of the training features gives each test feature, `(tests,)`."""
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.neighbors import KNeighborsClassifier
         from sklearn.preprocessing import StandardScaler
@@ -74,11 +80,12 @@ class Probe(Labelled):
 
         scaler = StandardScaler().fit(train)
         classifier = (
-            LogisticRegression(C=1 / self.regularisation, max_iter=100, tol=1e-3)
+            LogisticRegression(C=1 / self.regularisation, max_iter=PASSES, tol=1e-3)
             if self.classifier == "logistic"
             else KNeighborsClassifier(min(self.neighbours, len(train)), metric="cosine", algorithm="brute")
         )
-        with threadpool_limits(1):  # several threads add up in an order of their own
+        with threadpool_limits(1), warnings.catch_warnings():  # several threads add up in an order of their own
+            warnings.simplefilter("ignore", ConvergenceWarning)  # PASSES are meant to be the end
             return classifier.fit(scaler.transform(train), labels).predict(scaler.transform(test))
 
 
