@@ -65,7 +65,7 @@ def child(file: Path, allow: int) -> None:
 
     from warmstart.data.prepare import prepare
     from warmstart.models.tokenizer import train_tokenizer
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
     with file.open(encoding="utf-8") as lines:
         first = [json.loads(next(lines))["text"] for _ in range(50)]

@@ -252,7 +252,7 @@ def contestant(name: str, args: argparse.Namespace, folder: Path, pipe: Connecti
 
 
 def stage(args: argparse.Namespace, compiled: bool = False) -> Any:
-    from warmstart.recipe import Stage
+    from warmstart.recipe_stage import Stage
 
     if args.like == "gpt2":
         size = {"n_embd": args.hidden, "n_layer": args.layers, "n_head": args.heads, "n_positions": args.length}

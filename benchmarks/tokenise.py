@@ -89,7 +89,7 @@ def race(scratch: Path, args: argparse.Namespace) -> None:
 
 def ours(file: Path, tokenizer: Any, length: int, folder: Path, curate: list[str]) -> dict[str, float]:
     from warmstart.data.prepare import prepare
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
     data = Data.model_validate({"source": {"type": "files", "path": str(file)}, "curate": curate, "length": length})
     began = time.perf_counter()

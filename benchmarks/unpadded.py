@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
 
 
 def stage(args: argparse.Namespace, layout: str) -> Any:
-    from warmstart.recipe import Stage
+    from warmstart.recipe_stage import Stage
 
     size = {"hidden_size": args.hidden, "num_hidden_layers": args.layers, "num_attention_heads": args.hidden // 64}
     size |= {"intermediate_size": 4 * args.hidden, "max_position_embeddings": args.length + 2}

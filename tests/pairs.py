@@ -13,7 +13,7 @@ from warmstart.data.prepare import Prepared, prepare
 from warmstart.evaluate import Subject
 from warmstart.objectives import Row
 from warmstart.objectives.contrastive import Contrastive
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 THINGS = ["reader", "writer", "chunk", "other", "some", "text", "self", "more"]
 

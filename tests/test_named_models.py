@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from warmstart.named_models import ModelName, located, named_models
 from warmstart.part import Part
-from warmstart.recipe import Recipe, Stage
+from warmstart.recipe import Recipe
+from warmstart.recipe_stage import Stage
 
 
 class Inner(BaseModel):

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from warmstart.recipe import Budget, Misfit, Recipe, Stage, Study, at_scale, merge, override
+from warmstart.recipe import Recipe
+from warmstart.recipe_form import Misfit
+from warmstart.recipe_merge import at_scale, merge, override
+from warmstart.recipe_stage import Budget, Stage
+from warmstart.recipe_study import Study
 
 STAGE: dict[str, Any] = {
     "init": {"like": "gpt2"},

@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from warmstart.errors import RecipeError
-from warmstart.recipe import Data, Recipe, Study
+from warmstart.recipe import Recipe
+from warmstart.recipe_data import Data
 from warmstart.recipe_file import read_any, read_recipe, read_study, resolved, sizes
+from warmstart.recipe_study import Study
 
 RECIPE = """\
 title: small

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from warmstart.plan import describe
-from warmstart.recipe import Study
+from warmstart.recipe_study import Study
 from warmstart.report.results import Results
 from warmstart.report.table import comparison_markdown
 from warmstart.run_study import study as carry_out

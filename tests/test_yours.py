@@ -19,8 +19,9 @@ from warmstart.errors import ModelError, RecipeError
 from warmstart.models.build import configuration, new_model
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.plan import describe
-from warmstart.recipe import Stage, Study
 from warmstart.recipe_file import read_study, resolved
+from warmstart.recipe_stage import Stage
+from warmstart.recipe_study import Study
 from warmstart.recipe_text import read_file
 from warmstart.report.results import Results
 from warmstart.run_recipe import run

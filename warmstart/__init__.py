@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from warmstart.errors import UserError as UserError
     from warmstart.part import Part as Part
     from warmstart.recipe import Recipe as Recipe
-    from warmstart.recipe import Stage as Stage
-    from warmstart.recipe import Study as Study
     from warmstart.recipe_file import read_recipe as read_recipe
     from warmstart.recipe_file import read_study as read_study
+    from warmstart.recipe_stage import Stage as Stage
+    from warmstart.recipe_study import Study as Study
     from warmstart.run_recipe import run as run
     from warmstart.run_study import study as study
     from warmstart.surgery.grow import grow as grow
@@ -32,8 +32,8 @@ _WHERE = {
     "UserError": "warmstart.errors",
     "Part": "warmstart.part",
     "Recipe": "warmstart.recipe",
-    "Stage": "warmstart.recipe",
-    "Study": "warmstart.recipe",
+    "Stage": "warmstart.recipe_stage",
+    "Study": "warmstart.recipe_study",
     "read_recipe": "warmstart.recipe_file",
     "read_study": "warmstart.recipe_file",
     "run": "warmstart.run_recipe",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from warmstart.errors import ModelError, UserError
 from warmstart.part import Part
 from warmstart.places import expanded, is_file, is_folder
-from warmstart.recipe import Recipe, Stage, Study
+from warmstart.recipe import Recipe
 from warmstart.recipe_file import read_any, read_study
+from warmstart.recipe_stage import Stage
+from warmstart.recipe_study import Study
 from warmstart.train.probe import Probe
 from warmstart.yours import Given
 

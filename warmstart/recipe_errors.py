@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from warmstart.errors import RecipeError, nearest
 from warmstart.part import SettingsError
-from warmstart.recipe import Misfit
+from warmstart.recipe_form import Misfit
 from warmstart.recipe_text import Document, Steps
 
 MOST = 200

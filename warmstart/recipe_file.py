@@ -10,9 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from warmstart.catalog import study_file
 from warmstart.errors import RecipeError, nearest
-from warmstart.recipe import Recipe, Study, filled_in, override, position
+from warmstart.recipe import Recipe
 from warmstart.recipe_errors import Origins, Override, recipe_error
 from warmstart.recipe_limits import check_filled_in, check_setting, check_settings
+from warmstart.recipe_merge import filled_in, override, position
+from warmstart.recipe_study import Study
 from warmstart.recipe_text import Document, Steps, read_file, read_text, write_text
 from warmstart.yours import Given, settings
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from warmstart.errors import UserError
-from warmstart.recipe import Recipe, Study
+from warmstart.recipe import Recipe
+from warmstart.recipe_study import Study
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

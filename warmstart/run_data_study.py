@@ -23,7 +23,8 @@ from warmstart.report.results import Results
 from warmstart.train.compute import peak_memory_bytes
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Stage, Study
+    from warmstart.recipe_stage import Stage
+    from warmstart.recipe_study import Study
 
 
 def measure(

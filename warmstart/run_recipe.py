@@ -42,8 +42,9 @@ from warmstart.named_models import named_models
 from warmstart.objectives.blocks import first_position
 from warmstart.provenance import Lineage, commit, machine, versions
 from warmstart.randomness import derive_seed
-from warmstart.recipe import Recipe, Stage
+from warmstart.recipe import Recipe
 from warmstart.recipe_file import resolved
+from warmstart.recipe_stage import Stage
 from warmstart.surgery.check import compare
 from warmstart.train.chain import chain_of
 from warmstart.train.checkpoint import load_state

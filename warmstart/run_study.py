@@ -23,8 +23,8 @@ from rich.console import Console
 from warmstart.data.engine import Engine
 from warmstart.disk import write_whole
 from warmstart.errors import UserError
-from warmstart.recipe import Study
 from warmstart.recipe_file import resolved
+from warmstart.recipe_study import Study
 from warmstart.studies.lease import Lease
 from warmstart.studies.on_ray import OnRay
 from warmstart.studies.owners import newest

@@ -17,7 +17,7 @@ from warmstart.models.build import configuration, new_model
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives import Batch, Row
 from warmstart.objectives.causal import Causal
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 TEXTS = [f"Story {n}. " + f"word{n} and more, " * (n % 5 + 1) for n in range(60)]
 HOSTS = ["en.wikipedia.org", "example.com", "a.b.co.uk"]

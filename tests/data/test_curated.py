@@ -18,7 +18,7 @@ from warmstart.data.rewrite import Rewrite
 from warmstart.data.rewrite.template import Template
 from warmstart.data.steps import Columns, joined, kept
 from warmstart.errors import DataError
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 FIRST_OF_EQUALS = "exact-duplicates"
 TEXTS = [f"text {number % 70} {'long ' * (number % 5)}" for number in range(100)]

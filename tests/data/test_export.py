@@ -12,7 +12,7 @@ from warmstart.data.documents import all_documents
 from warmstart.data.export import export
 from warmstart.data.sources.files import Files
 from warmstart.errors import UserError
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 
 def data_of(folder: Path, **settings: Any) -> Data:

@@ -19,7 +19,7 @@ from warmstart.data.engine import Engine
 from warmstart.data.prepare import Prepared, documents, prepare
 from warmstart.errors import DataError, ModelError
 from warmstart.models.tokenizer import train_tokenizer
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 TEXTS = [f"Story {number}. " + f"word{number} and more words, " * (number % 7 + 1) for number in range(80)]
 

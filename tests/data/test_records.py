@@ -12,7 +12,7 @@ from corpora import GivenRows
 from warmstart.data.prepare import prepare
 from warmstart.data.records import Records, RecordsFile
 from warmstart.errors import DataError
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 ROWS = [{"text": f"row {n}", "pair": f"other {n}", "number": n, "tags": ["a", n]} for n in range(40)]
 

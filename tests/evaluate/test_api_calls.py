@@ -20,7 +20,7 @@ from warmstart.evaluate.api_calls import ApiCalls, api_names, targets_of
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives.causal import Causal
 from warmstart.objectives.masked import Masked
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 PROGRAM = '''import networkx as nx
 import os.path

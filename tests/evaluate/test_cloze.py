@@ -20,7 +20,7 @@ from warmstart.evaluate.cloze import Cloze, continuation_scores, draw_questions,
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives.causal import Causal
 from warmstart.objectives.masked import Masked
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 
 def subject_of(model: nn.Module, data: Any, objective: Any = None) -> Subject:

@@ -13,7 +13,7 @@ from warmstart.data.curated import curated
 from warmstart.errors import DataError, RecipeError
 from warmstart.evaluate.entry_histogram import EntryHistogram
 from warmstart.evaluate.held_out import HeldOut
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 TEXTS = ["cat one", "cat two", "cat three", "cat four", "cat dog", "dog", "cow", "nothing", "nothing", "Cat"]
 ENTRIES = ["cat", "dog", "cow", "emu"]

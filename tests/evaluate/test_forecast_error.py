@@ -16,7 +16,7 @@ from warmstart.evaluate.forecast_error import ForecastError, first_believed, lea
 from warmstart.forecast import Curve
 from warmstart.forecast.baselines import LastValue
 from warmstart.forecast.learning_curve import LearningCurve
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 QUICK = LearningCurve(draws=20)
 X = [10_000.0 * k for k in range(1, 31)]

@@ -22,7 +22,7 @@ from warmstart.models.build import configuration, new_model
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives.causal import Causal
 from warmstart.objectives.masked import Masked
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 WORDS = {"a.org": "apples and pears", "b.org": "stars over water", "c.org": "iron in a stone"}
 ROWS = [

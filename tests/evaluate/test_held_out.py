@@ -19,7 +19,7 @@ from warmstart.evaluate.held_out import HeldOut
 from warmstart.models.tokenizer import train_tokenizer
 from warmstart.objectives.causal import Causal
 from warmstart.objectives.masked import Masked
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 TEXTS = [f"Story {number}. " + f"word{number} and more words, " * (number % 7 + 1) for number in range(80)]
 GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16}

@@ -138,7 +138,7 @@ def test_zero_shot_takes_the_nearest_class() -> None:
 def test_the_test_side_is_what_a_stage_holds_out() -> None:
     """With the same column and share: no picture that a stage trains on is in the test."""
     from warmstart.data.prepare import prepare
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
     data = prepare(
         Data(source=Shapes(size=60, pixels=16), packing="rows", curate=[], split={"validation": 0.3, "by": "id"}),  # type: ignore[arg-type]

@@ -13,8 +13,11 @@ from pydantic import ValidationError
 from warmstart.data.export import export
 from warmstart.data.sources.files import Files
 from warmstart.errors import RecipeError, UserError
-from warmstart.recipe import Data, Recipe, Study, folder_name
+from warmstart.recipe import Recipe
+from warmstart.recipe_data import Data
 from warmstart.recipe_file import read_any, resolved
+from warmstart.recipe_form import folder_name
+from warmstart.recipe_study import Study
 from warmstart.run_study import plan
 
 BAD = {

@@ -26,7 +26,7 @@ from warmstart.data.sources.files import Files
 from warmstart.data.sources.hugging_face import HuggingFace
 from warmstart.errors import DataError
 from warmstart.forecast.read_runs import read_curve
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 from warmstart.train.metrics import read_metrics
 
 

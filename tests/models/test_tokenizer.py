@@ -18,7 +18,8 @@ from warmstart.models.tokenizer import (
     train_characters,
     train_tokenizer,
 )
-from warmstart.recipe import Data, Tokenizer, merge
+from warmstart.recipe_data import Data, Tokenizer
+from warmstart.recipe_merge import merge
 
 TEXTS = [f"def f{number}(self):\n    return self.value + {number}  # Ärger 你好\n" for number in range(50)]
 

@@ -21,8 +21,8 @@ from tiny_studies import tiny_study
 
 from warmstart.data.engine import Engine
 from warmstart.errors import UserError
-from warmstart.recipe import Study
 from warmstart.recipe_file import read_study
+from warmstart.recipe_study import Study
 from warmstart.run_study import study as carry_out
 from warmstart.studies.owners import first_line
 

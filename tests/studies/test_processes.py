@@ -12,7 +12,7 @@ from tiny_studies import tiny_study
 
 from warmstart.data.engine import Engine
 from warmstart.provenance import versions
-from warmstart.recipe import Study
+from warmstart.recipe_study import Study
 from warmstart.studies import processes
 from warmstart.studies.lease import Lease
 from warmstart.studies.owners import first_line

@@ -18,7 +18,8 @@ from tiny_studies import stopping_study, tiny_study
 
 from warmstart.data.engine import Engine
 from warmstart.errors import Interrupted, UserError
-from warmstart.recipe import Recipe, Study
+from warmstart.recipe import Recipe
+from warmstart.recipe_study import Study
 from warmstart.run_study import study as carry_out_study
 from warmstart.studies.lease import Lease
 from warmstart.studies.schedule import LOSSES, Schedule

@@ -16,7 +16,9 @@ from corpora import tiny_recipe, write_corpus
 from kills import kill_at_step, run_killed
 
 from warmstart.errors import StateError, UserError
-from warmstart.recipe import Recipe, Stage, Study
+from warmstart.recipe import Recipe
+from warmstart.recipe_stage import Stage
+from warmstart.recipe_study import Study
 from warmstart.run_recipe import run
 from warmstart.train.chain import chain_of
 from warmstart.train.checkpoint import load_state

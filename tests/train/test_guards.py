@@ -27,7 +27,8 @@ from warmstart.errors import Interrupted, UserError
 from warmstart.models.build import configuration, new_model
 from warmstart.models.save import digest_of
 from warmstart.models.tokenizer import tokenizer_for
-from warmstart.recipe import Recipe, Stage
+from warmstart.recipe import Recipe
+from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
 from warmstart.train.guards import Guard, Watch, loss_limit, norm_limit
 from warmstart.train.loop import Training

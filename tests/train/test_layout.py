@@ -25,8 +25,9 @@ from warmstart.data.prepare import prepare
 from warmstart.errors import Interrupted, ModelError, RecipeError
 from warmstart.models.build import configuration, new_model
 from warmstart.models.tokenizer import tokenizer_for
-from warmstart.recipe import Recipe, Stage
+from warmstart.recipe import Recipe
 from warmstart.recipe_file import read_recipe
+from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
 from warmstart.train.compute import FlopMeter, Work, batch_key
 from warmstart.train.layout import Buckets, micro_batches, texts_of, work_of

@@ -19,7 +19,8 @@ from warmstart.data.prepare import prepare
 from warmstart.errors import Interrupted, UserError
 from warmstart.models.build import configuration, new_model
 from warmstart.models.tokenizer import tokenizer_for
-from warmstart.recipe import Recipe, Stage
+from warmstart.recipe import Recipe
+from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
 from warmstart.train.loop import Training
 from warmstart.train.progress import Reporter

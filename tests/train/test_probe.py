@@ -19,7 +19,9 @@ from kills import kill_at_step, run_killed
 from warmstart.errors import UserError
 from warmstart.finished import read_sealed
 from warmstart.plan import describe
-from warmstart.recipe import Recipe, Stage, merge
+from warmstart.recipe import Recipe
+from warmstart.recipe_merge import merge
+from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
 from warmstart.train.probe import Probe, choose, search
 from warmstart.train.progress import Reporter

@@ -20,7 +20,8 @@ from warmstart.models.build import configuration, new_model
 from warmstart.models.tokenizer import tokenizer_for
 from warmstart.objectives import Batch, Loss, Outlook, Row
 from warmstart.objectives.causal import Causal
-from warmstart.recipe import Recipe, Stage
+from warmstart.recipe import Recipe
+from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
 from warmstart.train.loop import Training
 from warmstart.train.progress import Reporter

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmstart.recipe import Budget
+from warmstart.recipe_stage import Budget
 from warmstart.train.chain import Chain
 from warmstart.train.spending import Counts, Spending
 

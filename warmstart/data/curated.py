@@ -39,7 +39,7 @@ from warmstart.data.steps import (
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
 FORMAT = 3  # raised whenever the same recipe would give other documents, tokens or blocks than before
 BATCH_CHARACTERS = 2**20

@@ -22,7 +22,7 @@ from warmstart.data.steps import Columns
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
 
 @dataclass(frozen=True)

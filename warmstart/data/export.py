@@ -21,7 +21,7 @@ from warmstart.disk import write_whole
 from warmstart.errors import UserError
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
 
 def export(

@@ -39,7 +39,7 @@ from warmstart.data.steps import step_names
 from warmstart.errors import DataError
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
 __all__ = ["Prepared", "documents", "prepare"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from warmstart.data.engine import Engine
     from warmstart.data.prepare import Prepared
     from warmstart.objectives import Objective
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
 
 @dataclass

@@ -23,7 +23,7 @@ from warmstart.errors import DataError
 from warmstart.evaluate import Evaluator
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
 
 class EntryHistogram(Evaluator):

@@ -31,7 +31,7 @@ from warmstart.forecast.quality import decision_reliability, mape, robustness_ra
 from warmstart.randomness import numpy_generator
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Data
+    from warmstart.recipe_data import Data
 
 VERSION = 1  # raised whenever the same rows would give other curves
 LATER = (5, 10)

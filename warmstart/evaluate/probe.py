@@ -22,7 +22,6 @@ from warmstart.errors import ModelError
 from warmstart.evaluate import Subject
 from warmstart.evaluate.labelled import Example, Labelled, spans
 
-
 PASSES = 100
 """Of the logistic classifier over its rows, at most."""
 

@@ -26,7 +26,7 @@ from warmstart.models.packaged import local
 from warmstart.places import expanded, is_file, is_folder
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Data, Tokenizer
+    from warmstart.recipe_data import Data, Tokenizer
 
 END = "<|endoftext|>"
 CAUSAL = {"bos_token": END, "eos_token": END, "pad_token": END}

@@ -11,8 +11,8 @@ from warmstart.errors import StateError
 from warmstart.finished import read_finished, read_sealed
 from warmstart.named_models import named_models
 from warmstart.provenance import commit, versions
-from warmstart.recipe import Study
 from warmstart.recipe_file import resolved
+from warmstart.recipe_study import Study
 from warmstart.studies.curves import curve_of
 from warmstart.studies.tasks import Task
 from warmstart.verdict import effects

@@ -23,7 +23,7 @@ from warmstart.data.engine import Engine
 from warmstart.errors import Interrupted, UserError
 from warmstart.forecast.stopping import FILE
 from warmstart.provenance import versions
-from warmstart.recipe import Study
+from warmstart.recipe_study import Study
 from warmstart.studies.lease import Lease
 from warmstart.studies.owners import SILENCE, Follower, first_line
 from warmstart.studies.shown import Shown

@@ -9,7 +9,8 @@ from typing import Any
 from warmstart.errors import RecipeError, nearest
 from warmstart.forecast.stopping import Stop, read_stop
 from warmstart.named_models import located, named_models
-from warmstart.recipe import Recipe, Study
+from warmstart.recipe import Recipe
+from warmstart.recipe_study import Study
 from warmstart.train.checkpoint import newest_step
 
 Key = tuple[str, str, int]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.forecast.stopping import Pair, Stopped, Watch, save_stop
-from warmstart.recipe import Recipe, Study
+from warmstart.recipe import Recipe
+from warmstart.recipe_study import Study
 from warmstart.studies.curves import curve_of, points
 from warmstart.studies.tasks import Task
 from warmstart.train.progress import Reporter

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Stage
+    from warmstart.recipe_stage import Stage
 
 
 @dataclass(frozen=True)

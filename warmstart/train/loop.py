@@ -31,7 +31,7 @@ from warmstart.models.save import digest_of
 from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
 from warmstart.objectives.output_layer import output_layer
 from warmstart.randomness import derive_seed, numpy_generator, seeded
-from warmstart.recipe import Stage
+from warmstart.recipe_stage import Stage
 from warmstart.train.activations import checkpoint_activations
 from warmstart.train.chain import Chain, chain_of
 from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors

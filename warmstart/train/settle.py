@@ -22,7 +22,7 @@ from warmstart.train.probe import Probe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warmstart.recipe import Stage
+    from warmstart.recipe_stage import Stage
     from warmstart.train.trial import Trials
 
 FILE = "settled.json"

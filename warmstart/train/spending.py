@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Budget
+    from warmstart.recipe_stage import Budget
     from warmstart.train.chain import Chain
 
 

@@ -32,7 +32,7 @@ from warmstart.train.precision import autocast
 if TYPE_CHECKING:
     from warmstart.data.mix import Mix
     from warmstart.data.prepare import Prepared
-    from warmstart.recipe import Stage
+    from warmstart.recipe_stage import Stage
     from warmstart.train.schedules import Schedule
 
 
@@ -140,7 +140,7 @@ class Trials:
     def _training(
         self, steps: int, mix: Mix | None, learning_rate: float | None, schedule: Schedule | None
     ) -> Training:
-        from warmstart.recipe import Budget
+        from warmstart.recipe_stage import Budget
 
         stage = self._stage
         assert stage.data is not None

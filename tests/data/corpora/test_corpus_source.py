@@ -21,7 +21,7 @@ from warmstart.data.corpora.registry import CORPORA
 from warmstart.data.sources import Source
 from warmstart.data.sources.corpus import NamedCorpus
 from warmstart.errors import DataError
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 ROWS = [
     {"text": "one", "id": "0", "genre": "news", "year": 1961, "tags": ["a", "b"]},

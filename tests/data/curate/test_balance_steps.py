@@ -22,7 +22,7 @@ from warmstart.data.curated import Rows, curated
 from warmstart.data.engine import Engine
 from warmstart.data.steps import Columns, chosen, joined, size
 from warmstart.errors import DataError
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 NAMES = [f"e{number}" for number in range(20)]
 

@@ -12,7 +12,7 @@ import pytest
 
 from warmstart.data.curated import curated
 from warmstart.data.engine import Engine
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 pytest.importorskip("rensa")
 STEPS: list[Any] = [

@@ -17,7 +17,7 @@ from warmstart.data.curate.select import Select
 from warmstart.data.curated import curated
 from warmstart.models.load import load_model
 from warmstart.models.tokenizer import load_tokenizer
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 KNOWN = (np.full(9, 0.01), np.zeros(9))
 HARD = (np.full(9, 2.0), np.full(9, 4))

@@ -23,7 +23,7 @@ from warmstart.data.steps import Chain, Counted
 from warmstart.errors import DataError, ModelError
 from warmstart.models.load import load_model
 from warmstart.models.tokenizer import load_tokenizer
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 TEXTS = ["Ann sees boats.", "one", "Bob likes cats. " * 9, "two three", "Ann sees boats.", "six five four " * 4]
 

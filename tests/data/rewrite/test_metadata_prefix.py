@@ -27,7 +27,7 @@ from warmstart.data.rewrite.metadata_prefix import (
 )
 from warmstart.data.steps import Columns
 from warmstart.errors import DataError
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 
 def columns_of(urls: list[Any], **more: list[Any]) -> Columns:

@@ -11,7 +11,7 @@ from warmstart.data.documents import all_rows
 from warmstart.data.rewrite.pair import Pair
 from warmstart.data.steps import Columns
 from warmstart.errors import DataError
-from warmstart.recipe import Data
+from warmstart.recipe_data import Data
 
 WORDNET: Columns = {
     "text": ["a living thing", "a tame animal", "a wild animal", "quickly"],

@@ -14,7 +14,7 @@ from warmstart.data.sources.addition import Addition, addition_sample
 from warmstart.data.sources.lego import Lego, lego_sample
 from warmstart.models.tokenizer import tokenizer_for
 from warmstart.objectives.causal import Causal
-from warmstart.recipe import Data, Tokenizer
+from warmstart.recipe_data import Data, Tokenizer
 
 
 def solved(question: str) -> tuple[int, int]:

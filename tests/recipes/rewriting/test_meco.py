@@ -14,8 +14,11 @@ from warmstart.data.documents import all_documents
 from warmstart.data.prepare import prepare
 from warmstart.errors import RecipeError
 from warmstart.models.tokenizer import tokenizer_for
-from warmstart.recipe import Data, Recipe, Stage, Study
+from warmstart.recipe import Recipe
+from warmstart.recipe_data import Data
 from warmstart.recipe_file import read_study
+from warmstart.recipe_stage import Stage
+from warmstart.recipe_study import Study
 from warmstart.run_recipe import run
 from warmstart.train.checkpoint import load_state
 from warmstart.train.progress import Reporter

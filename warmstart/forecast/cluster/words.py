@@ -15,7 +15,7 @@ from warmstart.forecast.cluster.outlook import Outlook, outlook
 from warmstart.objectives.chunked_cross_entropy import pays
 
 if TYPE_CHECKING:
-    from warmstart.recipe import Stage
+    from warmstart.recipe_stage import Stage
 
 Choice = tuple[str, Batch, int]
 """What to set, and the micro-batch and the number of micro-batches that it makes."""
