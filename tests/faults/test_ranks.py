@@ -36,11 +36,23 @@ def run(recipe: Path, out: Path, processes: int) -> dict[str, torch.Tensor]:
     return load_file(out / "stages/00-first/model/model.safetensors")
 
 
+STEPS = 150
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A recipe, and what two processes make of it that nobody kills."""
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = recipe_file(folder, steps=STEPS, save_every=10)
+    return recipe, run(recipe, folder / "run", 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("victim", "then"), [(1, 2), (0, 2), (1, 1)])
-def test_a_killed_process(tmp_path: Path, victim: int, then: int) -> None:
+def test_a_killed_process(whole: tuple[Path, dict[str, torch.Tensor]], tmp_path: Path, victim: int, then: int) -> None:
     """The other one ends with one line; the run goes on with as many processes, or with another number."""
-    recipe, out = recipe_file(tmp_path, steps=400, save_every=10), tmp_path / "run"
+    recipe, expected = whole
+    out = tmp_path / "run"
     started = Started(recipe, out, processes=2)
     started.wait_for(lambda: list(out.glob("stages/*/state/step-*")))
     other = started.rank(1 - victim)
@@ -57,13 +69,13 @@ def test_a_killed_process(tmp_path: Path, victim: int, then: int) -> None:
     assert "another of the 2 processes ended or does not answer any more" in lines[0]
     assert f"[rank{1 - victim}]:" not in started.said(), "a traceback"
     reached = sorted(int(p.name[5:13]) for p in out.glob("stages/*/state/step-*"))[-1]
-    assert 0 < reached < 400
-    resumed, whole = run(recipe, out, then), run(recipe, tmp_path / "whole", 2)
-    for name in whole:
+    assert 0 < reached < STEPS
+    resumed = run(recipe, out, then)
+    for name in expected:
         if then == 2:
-            assert torch.equal(resumed[name], whole[name]), name
+            assert torch.equal(resumed[name], expected[name]), name
         else:  # another number of processes adds in another order
-            torch.testing.assert_close(resumed[name], whole[name], rtol=0, atol=2e-2)
+            torch.testing.assert_close(resumed[name], expected[name], rtol=0, atol=2e-2)
 
 
 @pytest.mark.slow
@@ -72,7 +84,7 @@ def test_only_one_process_sees_that_the_loss_is_no_number(tmp_path: Path, guard:
     """All do the same: two processes end like one that sees it. With `stop` all end, in one line."""
     settings = {"steps": 9, "guard": {"nan": guard}}
     weights = []
-    for processes, rank in ((1, None), (2, 1), (2, 0)):
+    for processes, rank in ((1, None), (2, 1), (2, 0)) if guard != "stop" else ((2, 1),):
         folder = tmp_path / f"{processes}-{rank}"
         folder.mkdir()
         poison = {"type": "poison", "steps": [4], "rank": rank}
