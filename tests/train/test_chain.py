@@ -20,6 +20,7 @@ from warmstart.recipe import Recipe
 from warmstart.recipe_stage import Stage
 from warmstart.recipe_study import Study
 from warmstart.run_recipe import run
+from warmstart.train import loop
 from warmstart.train.chain import chain_of
 from warmstart.train.checkpoint import load_state
 from warmstart.train.loop import Training
@@ -221,17 +222,17 @@ def test_a_carried_on_state_must_be_there(tmp_path: Path) -> None:
 
 
 def kill_second_stage() -> None:
-    original = Training._take_over
+    original = loop.take_over
 
-    def take_over(self: Training) -> None:
-        if self.chain.carries_on:
+    def take_over(training: Training) -> None:
+        if training.chain.carries_on:
             import os
             import signal
 
             os.kill(os.getpid(), signal.SIGKILL)
-        original(self)
+        original(training)
 
-    Training._take_over = take_over  # type: ignore[method-assign]
+    loop.take_over = take_over
 
 
 def test_changed_data_under_a_carried_on_order_of_rows_is_refused(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
 from warmstart.train.compute import FlopMeter, Work, batch_key
 from warmstart.train.layout import Buckets, micro_batches, texts_of, work_of
-from warmstart.train.loop import Training, real_tokens_of
+from warmstart.train.loop import Training
 from warmstart.train.progress import Reporter
+from warmstart.train.rows import real_tokens_of
 
 LAYOUTS = ["padded", "bucketed", "unpadded"]
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
@@ -164,16 +165,16 @@ def test_flops_by_prices_equal_measured_ones(tmp_path: Path, like: str, layout: 
             measured += FlopMeter().measure(
                 batch_key(part), lambda part=part: loop.objective.loss(loop.model, part).total
             )
-        assert loop.cost(batch, "") == measured
+        assert loop.cost.of_step(batch, "", loop.moment()) == measured
 
 
 def test_flops_are_measured_for_the_first_step_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = training(tmp_path, "unpadded")
     loop.step()
-    known = loop.meter.state_dict()
+    known = loop.cost.meter.state_dict()
     for _ in range(3):
         loop.step()
-    assert loop.meter.state_dict() == known
+    assert loop.cost.meter.state_dict() == known
 
 
 def test_flops_that_do_not_follow_from_the_work_are_refused() -> None:

@@ -116,7 +116,7 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path: Path, objective: st
 @pytest.mark.parametrize("unit", ["steps", "tokens", "flops", "seconds"])
 def test_budgets_are_never_passed(tmp_path: Path, unit: str) -> None:
     probe = training(tmp_path, folder="probe")
-    cost = probe.cost(probe.collate(probe.next_rows()), "")
+    cost = probe.cost.of_step(probe.collate(probe.next_rows()), "", probe.moment())
     amount = {"steps": 5, "tokens": 5 * 64 + 30, "flops": cost * 5.5, "seconds": 0.5}[unit]
     loop = training(tmp_path, folder=unit, budget={unit: amount})
     loop.run()

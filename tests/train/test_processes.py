@@ -25,7 +25,8 @@ from warmstart.errors import UserError
 from warmstart.recipe import Recipe
 from warmstart.recipe_file import read_recipe
 from warmstart.run_recipe import run
-from warmstart.train.loop import Training, check_shares
+from warmstart.train.loop import Training
+from warmstart.train.sharing import check_shares
 
 HERE = Path(__file__).parent
 NO_DROPOUT = {  # it is drawn on each process

@@ -19,27 +19,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from warmstart.data.mix import Stock
 from warmstart.data.mix.ahead import Ahead
 from warmstart.errors import Interrupted, StateError, UserError
 from warmstart.evaluate import Subject
-from warmstart.models.save import digest_of
 from warmstart.objectives import NUMBER, Batch, Loss, Outlook, Row
 from warmstart.objectives.output_layer import output_layer
 from warmstart.randomness import derive_seed, numpy_generator, seeded
 from warmstart.recipe_stage import Stage
 from warmstart.train.activations import checkpoint_activations
 from warmstart.train.chain import Chain, chain_of
-from warmstart.train.checkpoint import State, load_optimizer, load_state, optimizer_tensors
+from warmstart.train.checkpoint import load_state
 from warmstart.train.companions import Companions
-from warmstart.train.compute import FlopMeter, batch_key
+from warmstart.train.cost import Cost
 from warmstart.train.guards import Watch
 from warmstart.train.interrupts import interrupts
-from warmstart.train.layout import Buckets, micro_batches, shortened, to_device, work_of
+from warmstart.train.layout import micro_batches, to_device, work_of
 from warmstart.train.liger import use_liger
 from warmstart.train.memory import keep_freed_memory
 from warmstart.train.metrics import MetricsLog
@@ -47,18 +43,17 @@ from warmstart.train.penalties import Ground, Moment
 from warmstart.train.precision import autocast, resolve_device, resolve_precision
 from warmstart.train.processes import Processes
 from warmstart.train.progress import Reporter
+from warmstart.train.rows import real_tokens_of, stage_mix
 from warmstart.train.saving import Saving
+from warmstart.train.sharing import check_shares, spread
 from warmstart.train.spending import Counts, Spending
+from warmstart.train.state import keep_start, load_weights, resume, state_of, take_over
 from warmstart.train.tensors import (
     kept_buffers,
-    load_tensors,
     put_back,
-    save_tensors,
-    unchanged_buffers,
-    untied,
 )
 from warmstart.train.varlen_attention import use_varlen
-from warmstart.train.weights import SharedWeights, WholeWeights, wants_shares
+from warmstart.train.weights import wants_shares
 
 if TYPE_CHECKING:
     from warmstart.data.prepare import Prepared
@@ -139,14 +134,22 @@ class Training:
             self._rows = cast(Any, torch.utils.data.ConcatDataset(data.train))  # a lazy sequence of blocks
             self.extra = self.objective.start(self.model, tokenizer, self._rows)
         self.settings.trainable.prepare(self.model, derive_seed(seed, "stage", self.number, "trainable"))
-        self.weights = self._spread(shares)
+        self.weights = spread(
+            self.model,
+            self.extra,
+            stage,
+            self.processes,
+            shares=shares,
+            precision=self.precision,
+            may_skip_weights=self.objective.may_skip_weights,
+        )
         if self.extra is not None:
             self.extra.to(self.device)
         self.companions = Companions(self.settings.penalties, self.settings.gradients, self._ground)
         rate = self.settings.learning_rate
         assert isinstance(rate, float), "a probe must be settled before training"
         self.learning_rate = rate
-        self.optimizer = self.settings.optimizer.start(self._trained_module(), rate)
+        self.optimizer = self.settings.optimizer.start(self.trained_module(), rate)
         self.weights.separate(self.optimizer)
         self.mix = stage_mix(stage, data, seed, self.number)
         episode = self.objective.refresh_every(self.settings.batch_size) * self.settings.batch_size
@@ -154,26 +157,26 @@ class Training:
         if self._ahead is not None:
             self.mix = self._ahead
         self.saving = Saving(folder / "state", self.settings.keep, background=self.settings.save_in_background)
-        self.meter = FlopMeter()
+        self.cost = Cost(self, self._micro_batches)
         self.spending = Spending(self.budget, self.chain, spent)
         self.finish_flops = 0.0
         self.watch = Watch(self.settings.guard, lazily=self.device.type != "cpu", agree=self.processes.largest)
         self._zero_flops = self.settings.trainable.zero_flops_per_token(self.model)
         self.forward = self.weights.forward
         whole = self.settings.compile and not shares  # shares: each layer is compiled by itself
-        self._loss = compiled(self._objective_loss) if whole else self._objective_loss
+        self._loss = compiled(self.objective_loss) if whole else self.objective_loss
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._peak = [group["lr"] for group in self.optimizer.param_groups]
         self._learning_rate = 0.0
         self._clock = time.perf_counter()
-        self._values: dict[str, float] = {}
+        self.values: dict[str, float] = {}
         self.first_values: dict[str, float] = {}
-        self._evaluated_at: int | None = None
-        self._start: dict[str, torch.Tensor] | None = None
-        self._start_digest: str | None = None
-        self._log: MetricsLog | None = None
+        self.evaluated_at: int | None = None
+        self.start: dict[str, torch.Tensor] | None = None
+        self.start_digest: str | None = None
+        self.log: MetricsLog | None = None
         self._composed: torch.nn.Module | None = None
-        self._finished = False
+        self.finished = False
 
     @property
     def counts(self) -> Counts:
@@ -193,23 +196,23 @@ class Training:
         if self.device.type == "cpu":
             keep_freed_memory()
         state = load_state(self.folder / "state")
-        self._keep_start(state)
+        keep_start(self, state)
         resumed = state is not None
         if state is not None:
-            self._resume(state)
+            resume(self, state)
         log = MetricsLog(self.folder, self.settings.trackers, self.folder.name) if self.processes.is_main else None
-        self._log = log
+        self.log = log
         if log:
             log.restore(state.values.get("log") if state is not None else "", self.counts.step)
         del state
         self._clock = time.perf_counter() - self.counts.seconds
         with interrupts() as interrupted, self.saving:
             if not resumed:
-                self._take_over()
+                take_over(self)
                 self.evaluate(log, observe=not self.chain.same_rows)
                 if self.settings.guard.rolls_back:  # to the beginning, where nothing else was saved yet
                     self.save(regular=True)
-            while not self._finished:
+            while not self.finished:
                 before = self._evaluations_due()
                 mix_state = self.mix.state_dict()
                 loss, norm = self.step()
@@ -242,16 +245,16 @@ class Training:
                 raise UserError(
                     f"budget: {self.budget.amount:g} {self.budget.unit} is less than one training step needs{paid}"
                 )
-            if self._evaluated_at != self.counts.step:
+            if self.evaluated_at != self.counts.step:
                 self.evaluate(log)
-            if not self._finished:
-                self._finished = True
-                self.finish_flops = self._measured_finish()
+            if not self.finished:
+                self.finished = True
+                self.finish_flops = self.cost.of_finish()
                 self.save()
         self.processes.wait()
         if log:
             log.close()
-        return self._values
+        return self.values
 
     # ---- one step --------------------------------------------------------------------------------------------------
 
@@ -266,14 +269,14 @@ class Training:
         moment = self.moment()
         tokens = self.tokens_of(batch)
         zeros = tokens * self._zero_flops
-        cost = self.cost(batch, choice, moment) - (0.0 if self.settings.trainable.counts_zeros else zeros)
+        cost = self.cost.of_step(batch, choice, moment) - (0.0 if self.settings.trainable.counts_zeros else zeros)
         if not self.spending.affords(cost, tokens):
             return None, None
         self._set_learning_rate(cost, tokens)
         torch.manual_seed(
             derive_seed(self.seed, "stage", self.number, "step", self.spending.step, "model", self.processes.rank)
         )
-        buffers = kept_buffers(self._trained_module()) if self.settings.guard.watches else []
+        buffers = kept_buffers(self.trained_module()) if self.settings.guard.watches else []
         with self.settings.trainable.during(self.model, choice):
             loss = self.backward(batch, moment)
         self.companions.before_update(moment)
@@ -313,7 +316,7 @@ class Training:
         where the budget does not reach for what that cost the last time."""
         if self._ahead is None or not self._ahead.is_due(self.settings.batch_size):
             return True
-        if not self.spending.affords(self.meter.last(("refresh",)), 0):
+        if not self.spending.affords(self.cost.meter.last(("refresh",)), 0):
             return False
         purpose = ("stage", self.number, "refresh", self.spending.step)
         chosen = self._ahead.draw(self.spending.rows_progress())
@@ -339,11 +342,11 @@ class Training:
             with torch.no_grad(), autocast(self.device.type, self.precision):
                 other.append(self.objective.refresh(outlook))
 
-        flops = (self.meter.count(refresh) + sum(other)) * self.processes.count
+        flops = (self.cost.meter.count(refresh) + sum(other)) * self.processes.count
         self.weights.after_passes()
         if self.extra is not None:
             self.processes.share_buffers(self.extra)
-        self.meter.remember(("refresh",), flops)
+        self.cost.meter.remember(("refresh",), flops)
         self.counts.flops += flops
         return True
 
@@ -395,60 +398,6 @@ class Training:
 
     # ---- compute ---------------------------------------------------------------------------------------------------
 
-    def cost(self, batch: Batch, choice: str, moment: Moment | None = None) -> float:
-        """FLOPs of a step on this batch: forward and backward, penalties, all micro-batches, all processes."""
-        moment = moment or self.moment()
-        asides = sum(self._measured_aside(aside) for aside in self.companions.asides(moment))
-        return self._own_cost(batch, choice, moment) + asides * self.processes.count
-
-    def _own_cost(self, batch: Batch, choice: str, moment: Moment) -> float:
-        """FLOPs of the step's own batch."""
-        parts = self._micro_batches(batch)
-        if self.settings.layout == "padded":
-            return self._measured(parts[0], choice, moment) * len(parts)
-
-        def one_text(length: int) -> float:
-            shape = micro_batches(shortened(batch, (length,)), self.settings.layout, 1)[0]
-            return self._measured(shape, choice, moment)
-
-        return self.meter.measure_by_work(
-            (choice, self.companions.active(moment), self.settings.layout),
-            work_of(parts),
-            one_text,
-            lambda: (work_of(parts[:1]), self._measured(parts[0], choice, moment)),
-        )
-
-    def _measured(self, part: Batch, choice: str, moment: Moment) -> float:
-        """FLOPs of one micro-batch, measured once per shape; the modules are left as they were."""
-
-        def forward() -> torch.Tensor:
-            on_device = to_device(part, self.device)
-            with autocast(self.device.type, self.precision):
-                loss = self._objective_loss(self.model, on_device, self.extra, self.companions.need_logits(moment))
-                return self.companions.added_to(loss, on_device, moment).total
-
-        phase = self.objective.phase(self.extra)
-        key = (choice, *((phase,) if phase else ()), *self.companions.active(moment), *batch_key(part))
-        if self.meter.knows(key):  # what follows copies every buffer
-            return self.meter.measure(key, forward)
-        with self.settings.trainable.during(self.model, choice), unchanged_buffers(self._trained_module()):
-            return self.meter.measure(key, forward)
-
-    def _measured_aside(self, batch: Batch) -> float:
-        """FLOPs of a gradient beside the step's own."""
-
-        def forward() -> torch.Tensor:
-            with autocast(self.device.type, self.precision):
-                return self._objective_loss(self.model, batch, self.extra).total
-
-        with unchanged_buffers(self._trained_module()):
-            return self.meter.measure(("aside", *batch_key(batch)), forward)
-
-    def _measured_finish(self) -> float:
-        """Lets the penalties take stock of the finished stage; the FLOPs of that, over all processes."""
-        with unchanged_buffers(self._trained_module()):
-            return self.meter.count(self.companions.finish) * self.processes.count
-
     def tokens_of(self, batch: Batch) -> int:
         """Tokens (of sounds: steps of features) that the model reads in a step, over all processes; padding included
         where it is computed too."""
@@ -477,7 +426,7 @@ class Training:
             self.seed,
             self.precision,
             self.also,
-            self._start,
+            self.start,
             self.extra,
             history=self.history or ([self.first_values] if self.first_values else []),
         )
@@ -488,7 +437,7 @@ class Training:
         values = self.processes.agreed(values)
         if observe:
             self.mix.observe(values)
-        self._values, self._evaluated_at = values, self.counts.step
+        self.values, self.evaluated_at = values, self.counts.step
         self.first_values = self.first_values or values
         self._clock += time.perf_counter() - began
         if log:
@@ -552,55 +501,11 @@ class Training:
         self._check_guard(look=True)
         if regular:
             self.watch.regular_state(self.counts.step)
-        moments, numbers = optimizer_tensors(self.optimizer, self._trained_module())
-        tensors = {"model": self.weights.tensors(), "optimizer": self.weights.gathered(moments)}
+        tensors, values = state_of(self)
         if self.processes.is_main:
-            if self.extra is not None:
-                tensors["extra"] = untied(self.extra)
-            tensors["companions"] = self.companions.tensors()
-            values = {
-                **self.spending.state_dict(),
-                "mix": self.mix.state_dict(),
-                "optimizer": numbers,
-                "flops": self.meter.state_dict(),
-                "data": self.data.fingerprint,
-                "also": {name: data.fingerprint for name, data in self.also.items()},
-                "first_evaluation": self.first_values,
-                "evaluation": self._values,
-                "evaluated_at": self._evaluated_at,
-                "finished": self._finished,
-                "companions": self.companions.values(),
-                "finish_flops": self.finish_flops,
-                "guard": self.watch.state_dict(),
-                "start": self._start_digest,
-                "log": self._log.text if self._log is not None else "",
-            }
             spare = self.watch.anchor if self.settings.guard.rolls_back else None
             copies = ("model", "optimizer") if self.weights.hands_out_copies else ()
             self.saving.save(self.counts.step, tensors, values, spare, copies)
-
-    def _resume(self, state: State) -> None:
-        self._check_data(state)
-        self._load_weights(state)
-        self.mix.load_state_dict(state.values["mix"])
-        self.meter.load_state_dict(state.values["flops"])
-        self.spending.load_state_dict(state.values)
-        self._values, self._evaluated_at = state.values["evaluation"], state.values["evaluated_at"]
-        self.first_values = state.values.get("first_evaluation", {})
-        self._finished = state.values["finished"]
-        self.finish_flops = state.values.get("finish_flops", 0.0)
-        if "guard" in state.values:
-            self.watch.load_state_dict(state.values["guard"])
-        self.reporter.event("note", text=f"resumed at step {self.counts.step} from {state.path}")
-
-    def _load_weights(self, state: State) -> None:
-        """What optimizer steps change: weights, moments, and what penalties remember."""
-        self.weights.load(state.tensors["model"])
-        if self.extra is not None:
-            load_tensors(self.extra, state.tensors["extra"])
-        self._load_optimizer(state)
-        if "companions" in state.values:
-            self.companions.load(state.tensors.get("companions", {}), state.values["companions"])
 
     def _roll_back(self) -> None:
         """Back to the weights and moments of the last regular state. The counts and the data go on.
@@ -614,96 +519,10 @@ class Training:
         if state is None:
             raise StateError(f"the guard wants to go back to step {self.watch.anchor}, whose saved state is gone")
         self.optimizer.state.clear()  # a state from before the first step has no moments
-        self._load_weights(state)
+        load_weights(self, state)
         for _ in range(self.settings.guard.pass_over):
             self.mix.next(self.settings.batch_size, self.spending.rows_progress())
         self.processes.wait()
-
-    def _take_over(self) -> None:
-        """What the stage before left to penalties, and what a training that is carried on, or whose moments are loaded,
-        left behind."""
-        remembers = self.settings.penalties or self.settings.gradients.name != "plain"
-        before, earlier = self.stage_before if remembers else None, self.earlier
-        left = load_state(before) if before is not None else None
-        if before is not None and left is not None and not left.values["finished"]:
-            raise StateError(
-                f"{before} has no whole state of the finished stage, whose penalties may have left something; "
-                f"{_end_again(before)}"
-            )
-        if left is not None:
-            kept = self.companions.take_over(left.tensors.get("companions", {}), left.values.get("companions", {}))
-            if kept:
-                self.reporter.event("note", text=f"from the stage before: what {', '.join(kept)} remembers")
-        if earlier is None:
-            return
-        state = load_state(earlier)
-        if state is None or not state.values["finished"]:
-            raise StateError(
-                f"{earlier} has no saved state of a finished stage, whose optimizer moments are needed; "
-                f"{_end_again(earlier) if self.chain.carries_on else 'set train.moments: reset'}"
-            )
-        self._load_optimizer(state)
-        if not self.chain.carries_on:
-            return
-        if self.extra is not None:
-            load_tensors(self.extra, state.tensors["extra"])
-        self.meter.load_state_dict(state.values["flops"])
-        self.spending.take_over(state.values)
-        if "guard" in state.values:
-            self.watch.take_over(state.values["guard"])
-        if self.chain.same_rows:
-            self._check_data(state, also=False)
-            self.mix.load_state_dict(state.values["mix"])
-
-    def _load_optimizer(self, state: State) -> None:
-        module, moments = self._trained_module(), state.tensors["optimizer"]
-        weights = dict(module.named_parameters())
-        like = {where: weights[where.rpartition("|")[0]] for where in moments if where.rpartition("|")[0] in weights}
-        load_optimizer(self.optimizer, module, self.weights.placed(moments, like), state.values["optimizer"])
-
-    def _check_data(self, state: State, also: bool = True) -> None:
-        """The state's data are those of this stage, and (`also`) its further held-out sets too."""
-        way_out = "go on all the same with --accept-changed-data, or start again with --fresh"
-        if self.accept_changed_data:
-            return
-        if state.values["data"] != self.data.fingerprint:
-            raise StateError(
-                f"{state.path} was trained on other data (fingerprint {state.values['data']}, now "
-                f"{self.data.fingerprint}); {way_out}"
-            )
-        for name, data in self.also.items() if also else ():
-            if state.values.get("also", {}).get(name) != data.fingerprint:
-                raise StateError(f"{state.path} was evaluated on another held-out set '{name}'; {way_out}")
-
-    def _keep_start(self, state: State | None) -> None:
-        """The weights at the stage's beginning, for evaluators that compare with them; a resumed run finds them again.
-        Called before the saved weights are loaded: a file that is broken or gone is written again from the starting
-        weights, if they are still the same.
-
-        Raises:
-            StateError: the run goes on, its file is not what it was, and the starting weights are other ones now.
-        """
-        if not any(evaluator.needs_start for evaluator in self.stage.evaluate.evaluators):
-            return
-        file = self.folder / "start.safetensors"
-        expected = state.values.get("start") if state is not None else None
-        if self.processes.agreed(state is None or (expected is not None and not _is(file, expected))):
-            start = {name: t.detach().cpu().contiguous() for name, t in self.weights.tensors().items()}
-            if expected is not None:
-                if self.processes.agreed(digest_of(start) != expected):
-                    raise StateError(
-                        f"{file} is broken or gone, an evaluator needs it, and the starting weights are not those of "
-                        "then; start again with --fresh"
-                    )
-                self.reporter.event("note", text=f"warning: {file} is broken or gone; it is written again")
-            if self.processes.is_main:
-                save_tensors(start, file)
-            del start
-        self.processes.wait()
-        if not file.is_file():
-            raise StateError(f"{file} is gone, which an evaluator needs; start again with --fresh")
-        self._start = load_file(file)
-        self._start_digest = digest_of(self._start)
 
     # ---- micro-batches ---------------------------------------------------------------------------------------------
 
@@ -728,7 +547,7 @@ class Training:
         own = self._micro_batches(batch)[first : first + self.settings.accumulate]
         return own if self.device.type == "cpu" else [to_device(part, self.device) for part in own]
 
-    def _objective_loss(self, model: Any, batch: Batch, extra: Any, keep_logits: bool = False) -> Loss:
+    def objective_loss(self, model: Any, batch: Batch, extra: Any, keep_logits: bool = False) -> Loss:
         if keep_logits:
             return self.objective.loss(model, batch, extra)
         return self.objective.loss_without_logits(model, batch, extra)
@@ -757,58 +576,11 @@ class Training:
             batch_of,
         )
 
-    def _spread(self, shares: bool) -> WholeWeights:
-        """The model's weights, where each process needs them."""
-        if not shares:
-            unused = self.settings.trainable.name != "all" or self.objective.may_skip_weights
-            return WholeWeights(self.model, self.processes, unused=unused)
-        return SharedWeights(
-            self.model,
-            self.processes,
-            kept_whole=self.extra.parameters() if self.extra is not None else (),
-            precision=self.precision,
-            compile=self.settings.compile,
-        )
-
-    def _trained_module(self) -> torch.nn.Module:
+    def trained_module(self) -> torch.nn.Module:
         """The model, together with the objective's own modules where it has any."""
         if self.extra is None:
             return self.model
         return torch.nn.ModuleDict({"model": self.model, "extra": self.extra})
-
-
-def check_shares(stage: Stage) -> None:
-    """All parts of a stage can train weights that are in shares.
-
-    Raises:
-        UserError: one cannot.
-    """
-    settings = stage.train
-    named: dict[str, Sequence[Any]] = {
-        "objective": [stage.objective],
-        "train.trainable": [settings.trainable],
-        "train.optimizer": [settings.optimizer],
-        "train.penalties": settings.penalties,
-        "train.gradients": [settings.gradients],
-    }
-    for field, parts in named.items():
-        for part in parts:
-            if not part.with_shares:
-                raise UserError(
-                    f"{field}: '{part.name}' works on whole weights, and here every process has only its share of "
-                    "them; set train.shard: never, or launch without FSDP"
-                )
-
-
-def stage_mix(stage: Stage, data: Prepared, seed: int, number: int) -> Any:
-    """The stage's mix, started over its training blocks."""
-    assert stage.data is not None
-    stock = Stock([len(b) for b in data.train], data.source_names, [b.scores for b in data.train])
-    mix = stage.data.mix.start(stock, seed=derive_seed(seed, "stage", number, "mix"))
-    if stage.train.layout != "bucketed":
-        return mix
-    buckets = derive_seed(seed, "stage", number, "buckets")
-    return Buckets(mix, lambda source, row: data.train[source].real_tokens(row), stage.train.batch_size, buckets)
 
 
 def compiled(loss: Callable[..., Loss]) -> Callable[..., Loss]:
@@ -816,27 +588,6 @@ def compiled(loss: Callable[..., Loss]) -> Callable[..., Loss]:
     `exp`, and with fused multiply-add, a step of a small GPT-2 takes 0.95 of the time."""
     options: dict[str, Any] = {"cpp.use_decompose_tanh": True, "cpp.enable_floating_point_contract_flag": "fast"}
     return torch.compile(loss, dynamic=False, options=options)
-
-
-def real_tokens_of(rows: list[Row], batch: Batch, tokens: int) -> int:
-    """Those of a step's tokens that are not padding; all, where neither rows nor batch say."""
-    if all("documents" in row for row in rows):
-        return sum(int((row["documents"] >= 0).sum()) for row in rows)
-    return int(batch["attention_mask"].sum()) if "attention_mask" in batch else tokens
-
-
-def _end_again(states: Path) -> str:
-    """What to do where the last state of a finished stage is broken."""
-    stage = states.parent / "stage.json"
-    return f"remove {stage} and start the same line again, so that the stage's end is done again, or start with --fresh"
-
-
-def _is(file: Path, digest: str) -> bool:
-    """Whether a file holds the tensors of this digest."""
-    try:
-        return digest_of(load_file(file)) == digest
-    except (OSError, SafetensorError):
-        return False
 
 
 def _targets(batch: Batch) -> int:

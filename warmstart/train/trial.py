@@ -134,7 +134,9 @@ class Trials:
         loop = self._training(1, None, 1.0, None)
         batch = loop.collate(loop.next_rows())
         choice = loop.settings.trainable.choose(0, 0, loop.model)
-        each = float(loop.tokens_of(batch)) if budget.unit == "tokens" else loop.cost(batch, choice, loop.moment())
+        each = (
+            float(loop.tokens_of(batch)) if budget.unit == "tokens" else loop.cost.of_step(batch, choice, loop.moment())
+        )
         return int(budget.amount / max(each, 1.0))
 
     def _training(
@@ -163,7 +165,7 @@ class Trials:
         loop = Training(
             copy.deepcopy(self._model), self._tokenizer, short, self._data, seed=self._seed, number=0, folder=nowhere
         )
-        loop.meter = self._meter
+        loop.cost.meter = self._meter
         return loop
 
     def _evaluated(self, loop: Training) -> dict[str, float]:
