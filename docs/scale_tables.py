@@ -115,8 +115,8 @@ def sizes() -> Iterator[Sequence[str]]:
         *(f"{flops_per_token(shape, LENGTH, checkpointing=True):.3g}" for shape in shapes),
     )
     yield (
-        "weights, gradients, moments, buckets: copies",
-        *(gb(16 * shape.weights + 4 * shape.weights) for shape in shapes),
+        "weights, gradients, moments: copies",
+        *(gb(16 * shape.weights) for shape in shapes),
     )
     for gpus in GPUS:
         held = [sum(lasting_parts(s, True, gpus).values()) // 3 * 4 for s in shapes]  # gradients as large as weights

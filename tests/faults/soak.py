@@ -210,7 +210,7 @@ def shown(found: dict[str, Any]) -> str:
         [
             f"{found['date']}, seed {found['seed']}: {found['kills']} kills in {found['runs']} runs, up to "
             f"{found['most_kills_of_one_run']} in one; {found['ended_bit_identical']} of {found['runs']} ended "
-            f"bit-identical, in {found['seconds'] / 60:.0f} minutes on a busy machine with "
+            f"bit-identical, in {found['seconds']:,} seconds on a machine with "
             f"{found['machine']['cores']} cores.",
             "",
             "| " + " | ".join(["killed in", *kills]) + " |",

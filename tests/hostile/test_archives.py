@@ -119,6 +119,13 @@ def test_a_zip_file_that_points_before_its_beginning(tmp_path: Path) -> None:
         unpack(tmp_path / "a.zip", ["*"], tmp_path / "out")
 
 
+def test_a_zip_file_with_a_file_without_a_name(tmp_path: Path) -> None:
+    """Found by the fuzzer: Python's zipfile looks for the name's last sign."""
+    (tmp_path / "a.zip").write_bytes(zipped(("a", b"content")).replace(b"a", b"\0"))
+    with pytest.raises(DataError, match="a file in it has no name"):
+        unpack(tmp_path / "a.zip", ["*"], tmp_path / "out")
+
+
 WHOLE = {
     "a.tar.gz": tar(("a.txt", b"content"), ("b/c.txt", b"more")),
     "a.zip": zipped(("a.txt", b"content"), ("b/c.txt", b"more")),

@@ -72,7 +72,12 @@ class Processes:
         if self.count == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, devices, find_unused_parameters=unused)
+        return nn.parallel.DistributedDataParallel(
+            model,
+            devices,
+            find_unused_parameters=unused,
+            gradient_as_bucket_view=True,  # gradients lie in the memory that is exchanged, not once more beside it
+        )
 
     def no_sync(self, wrapped: Any) -> Any:
         """The context of a backward pass whose gradients are not exchanged yet."""

@@ -109,6 +109,8 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     if name.endswith((".whl", ".zip")):
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
+                if not info.filename:
+                    raise DataError(f"{name}: damaged archive: a file in it has no name")
                 plain = not info.is_dir() and (info.external_attr >> 16) & 0o170000 in (0, 0o100000)
                 with opened.open(info) as file:
                     yield info.filename, file if plain else None

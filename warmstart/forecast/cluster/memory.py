@@ -1,7 +1,7 @@
 """What every process holds in a step, by kind.
 
-Copies (`train.shard: never`): everything is whole on every process, and PyTorch's DistributedDataParallel keeps the
-gradients a second time, in the buckets that it exchanges. Shares (`always`): one n-th of weights, gradients and
+Copies (`train.shard: never`): everything is whole on every process; gradients lie in the buckets that PyTorch's
+DistributedDataParallel exchanges, which are there all the time. Shares (`always`): one n-th of weights, gradients and
 moments, and for a while whole layers. Weights, sums of gradients and moments are fp32 in both.
 
 A process holds most in the forward and backward pass of a step (warmstart/train/loop.py). The parts are added up
@@ -35,12 +35,9 @@ def parts_of_step(shape: Shape, batch: Batch, found: Activations, processes: int
 
 
 def lasting_parts(shape: Shape, shares: bool, processes: int) -> Parts:
-    """What is there all the time: weights, AdamW's two moments, and the buckets of the exchange."""
+    """What is there all the time: weights, and AdamW's two moments."""
     held = share(shape.tensors, processes) if shares else shape.weights
-    parts = {"weights": FP32 * held, "moments": 2 * FP32 * held}
-    if not shares and processes > 1:
-        parts["buckets"] = FP32 * shape.weights
-    return parts
+    return {"weights": FP32 * held, "moments": 2 * FP32 * held}
 
 
 def put_together(shape: Shape, batch: Batch, processes: int) -> dict[str, int]:
