@@ -32,6 +32,7 @@ def _finite_or_none(value: Any) -> Any:
 
 
 Measured = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""None: no finite number, or one that says nothing about the end (measured on other texts)."""
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 MOST_LINEAGE = 10_000

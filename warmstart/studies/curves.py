@@ -12,13 +12,14 @@ from warmstart.verdict import Point
 
 
 def curve_of(recipe: Recipe, folder: Path, metric: str) -> dict[str, list[float]]:
-    """The metric over a run's stages so far, against the FLOPs, tokens and seconds since the run's beginning.
+    """The metric over a run's stages so far, against the FLOPs, tokens and seconds since the run's beginning, and
+    (`stage`) the number of each point's stage.
 
     Raises:
         UserError: nothing measured the metric.
     """
     used = ("flops", "tokens", "seconds")
-    curve: dict[str, list[float]] = {name: [] for name in (*used, "values")}
+    curve: dict[str, list[float]] = {name: [] for name in (*used, "values", "stage")}
     before = dict.fromkeys(used, 0)
     for number, stage in enumerate(recipe.stages):
         place = folder / "stages" / recipe.stage_name(number)
@@ -30,6 +31,7 @@ def curve_of(recipe: Recipe, folder: Path, metric: str) -> dict[str, list[float]
             for name in used:
                 curve[name].append(before[name] + line[name])
             curve["values"].append(line[metric])
+            curve["stage"].append(number)
         if not (place / "stage.json").is_file():
             break
         facts = json.loads((place / "stage.json").read_text(encoding="utf-8"))
@@ -37,6 +39,26 @@ def curve_of(recipe: Recipe, folder: Path, metric: str) -> dict[str, list[float]
     if not curve["values"]:
         raise UserError(f"the metric '{metric}' is not among what the evaluators of {folder} measure")
     return curve
+
+
+def on_one_held_out_set(recipe: Recipe, metric: str, curve: dict[str, list[float]]) -> list[float | None]:
+    """The values of a curve; None for what was measured on other texts than at its end.
+
+    A stage's own held-out rows (`validation/...`) are other ones where its data are: what a run reached on them before
+    says nothing about where it ended.
+    """
+    if not metric.startswith("validation"):
+        return list(curve["values"])
+    first = last = int(curve["stage"][-1])
+    while first and _held_out(recipe, first - 1) == _held_out(recipe, last):
+        first -= 1
+    return [value if stage >= first else None for value, stage in zip(curve["values"], curve["stage"], strict=True)]
+
+
+def _held_out(recipe: Recipe, number: int) -> object:
+    data = recipe.stages[number].data
+    assert data is not None
+    return data.sources, data.split
 
 
 def points(curve: dict[str, list[float]]) -> list[Point]:

@@ -13,7 +13,7 @@ from warmstart.named_models import named_models
 from warmstart.provenance import commit, versions
 from warmstart.recipe_file import resolved
 from warmstart.recipe_study import Study
-from warmstart.studies.curves import curve_of
+from warmstart.studies.curves import curve_of, on_one_held_out_set
 from warmstart.studies.tasks import Task
 from warmstart.verdict import effects
 
@@ -96,13 +96,17 @@ def _arm(members: list[Task], metric: str) -> dict[str, Any]:
         "reused_flops": [s[0]["reused_flops"] for s in stages],
         "trial_flops": [s[0]["trial_flops"] for s in stages] if any(s[0]["trial_flops"] for s in stages) else [],
         "final": [curve["values"][-1] for curve in curves],
-        "curve": _by_seed(curves),
+        "curve": _by_seed([_shown(task, metric, curve) for task, curve in zip(members, curves, strict=True)]),
         "also": {
             name: _by_seed([curve_of(task.recipe, task.folder, f"{name}/loss") for task in members]) for name in further
         },
         "measured": _measured([s[-1]["final"] for s in stages], metric),
         "lineage": lineage,
     }
+
+
+def _shown(task: Task, metric: str, curve: dict[str, list[float]]) -> dict[str, Any]:
+    return curve | {"values": on_one_held_out_set(task.recipe, metric, curve)}
 
 
 def _measured(finals: list[dict[str, float]], metric: str) -> dict[str, list[float]]:
@@ -137,7 +141,7 @@ def _stopped_arm(members: list[Task], metric: str) -> dict[str, Any]:
             "reused_flops": filled(whole["reused_flops"], nothing),
             "trial_flops": [curve["flops"][0] for curve in curves] if whole["trial_flops"] else [],
             "final": filled(whole["final"], nothing),
-            "curve": _by_seed(curves),
+            "curve": _by_seed([_shown(task, metric, curve) for task, curve in zip(members, curves, strict=True)]),
             "also": {
                 name: _by_seed([curve_of(task.recipe, task.folder, f"{name}/loss") for task in members])
                 for name in whole["also"]
