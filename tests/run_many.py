@@ -25,6 +25,7 @@ from warmstart.objectives import Batch
 from warmstart.recipe_file import read_recipe
 from warmstart.run_recipe import run
 from warmstart.train.loop import Training
+from warmstart.train.processes import left_at_the_end
 
 
 def write_down_rows(folder: Path) -> None:
@@ -75,14 +76,15 @@ def main() -> None:
     if given.stop_at is not None:
         stop_at(given.stop_at)
     failed = []
-    for file in sorted(given.folder.glob("*.yaml")):
-        try:
-            run(read_recipe(file), given.out / file.stem, console=Console(file=io.StringIO()))
-        except Interrupted:
-            pass
-        except Exception as error:  # the others shall be carried out too; all processes come here together
-            traceback.print_exc()
-            failed.append(f"{file.stem}: {error}")
+    with left_at_the_end():
+        for file in sorted(given.folder.glob("*.yaml")):
+            try:
+                run(read_recipe(file), given.out / file.stem, console=Console(file=io.StringIO()))
+            except Interrupted:
+                pass
+            except Exception as error:  # the others shall be carried out too; all processes come here together
+                traceback.print_exc()
+                failed.append(f"{file.stem}: {error}")
     if failed:
         sys.exit("\n".join(failed))
 

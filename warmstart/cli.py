@@ -121,8 +121,9 @@ def run(
     from warmstart.data.engine import Engine  # after the check, so that a bad recipe is told sooner
     from warmstart.run_recipe import run as carry_out
     from warmstart.train.interrupts import terminated_like_ctrl_c
+    from warmstart.train.processes import left_at_the_end
 
-    with terminated_like_ctrl_c():
+    with terminated_like_ctrl_c(), left_at_the_end():
         result = carry_out(
             read,
             out or Path("runs") / recipe.stem,

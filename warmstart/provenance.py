@@ -120,7 +120,9 @@ class Lineage:
         try:
             found = cls({str(node["id"]): dict(node) for node in raw["nodes"]}, [dict(edge) for edge in raw["edges"]])
             for edge in found.edges:
-                float(edge.get("flops") or 0.0)
+                if not isinstance(edge.get("flops"), int | float | None):
+                    raise TypeError("FLOPs must be a number")
+                float(edge.get("flops") or 0.0)  # not one that is too large
                 if not isinstance(edge["to"], str) or not isinstance(edge["from"], str | None):
                     raise TypeError("an edge must lead from weights (or nothing) to weights")
         except (ValueError, KeyError, TypeError, OverflowError) as error:

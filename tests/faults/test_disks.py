@@ -21,7 +21,7 @@ MOMENTS = [
     "warmstart.data.curated:_Pass.make",
     "warmstart.models.tokenizer:train_tokenizer",
     "warmstart.data.prepare:_make",
-    "warmstart.train.loop:save_tensors",
+    "warmstart.train.state:save_tensors",
     "warmstart.train.loop:MetricsLog.restore",
     "warmstart.train.loop:MetricsLog.write",
     "warmstart.train.saving:save_state",

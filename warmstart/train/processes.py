@@ -14,7 +14,7 @@ import torch.distributed
 from accelerate import PartialState
 from torch import nn
 
-from warmstart.errors import UserError
+from warmstart.errors import Interrupted, UserError
 
 LOST = ("by peer", "Broken pipe", "Timed out", "timed out", "timeout", "Connection refused", "NCCL")
 """Words of gloo and NCCL for another process that is gone or does not answer."""
@@ -38,6 +38,23 @@ def lost_processes_told(count: int) -> Iterator[None]:
             f"another of the {count} processes ended or does not answer any more (if it could, it said why); saved "
             "states are untouched: start the same line again, with as many processes or another number"
         ) from error
+
+
+@contextlib.contextmanager
+def left_at_the_end() -> Iterator[None]:
+    """Around the work of a program whose processes all get to its end: ends the exchange between them there. Otherwise
+    threads of the communication library may still run while Python is taken apart, and abort the process."""
+    try:
+        yield
+    except Interrupted:
+        _leave()
+        raise
+    _leave()
+
+
+def _leave() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class Processes:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from warmstart.errors import DataError, nearest
 from warmstart.part import Part
@@ -32,6 +32,13 @@ class Source(Part, room="sources"):
     """The contract of a source."""
 
     label: str | None = Field(None, description="What metrics call this source; default: its type.")
+
+    @field_validator("label")
+    @classmethod
+    def _whole_characters(cls, label: str | None) -> str | None:
+        if label is not None and label != label.encode("utf-8", "replace").decode("utf-8"):
+            raise ValueError("label: half a character (a single surrogate); write the whole one")
+        return label
 
     def rows(self, on_bad_row: OnBadRow = raise_error) -> Iterator[Row]:
         """The rows, always in the same order.
