@@ -111,6 +111,12 @@ def test_the_folders_of_a_study_lie_inside_of_its_own(tmp_path: Path) -> None:
         assert (tmp_path / "out") in task.folder.resolve().parents
 
 
+def test_a_label_with_half_a_character() -> None:
+    """Found by the fuzzer."""
+    with pytest.raises(ValidationError, match="half a character"):
+        Files(path="a.txt", label="\ud800")
+
+
 def test_fuzz_labels_of_sources_never_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("some text\n")
     runs = iter(range(10**9))

@@ -255,6 +255,14 @@ def test_fuzz_metrics_of_a_run(tmp_path: Path) -> None:
     fuzz(check, changed_values(lines), examples=15)
 
 
+def test_flops_of_a_lineage_are_numbers(tmp_path: Path) -> None:
+    """Found by the fuzzer: a text that reads like a number."""
+    edge = {"from": None, "to": "a", "operation": "x", "flops": "0"}
+    (tmp_path / "lineage.json").write_text(json.dumps({"nodes": [], "edges": [edge]}))
+    with pytest.raises(UserError, match="FLOPs must be a number"):
+        Lineage.load(tmp_path / "lineage.json")
+
+
 def test_fuzz_lineages_that_a_run_starts_from(tmp_path: Path) -> None:
     whole = {
         "nodes": [{"id": "a", "name": "a", "parameters": 1}],
