@@ -15,7 +15,7 @@ from canary import EVIL_TEXT, EVIL_VALUE, changed_values, fuzz, little_memory, n
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "report"))
 from synthetic import study_fields, write_run
 
-from warmstart.errors import DataError
+from warmstart.errors import DataError, StateError
 from warmstart.models.card import model_card
 from warmstart.provenance import Lineage
 from warmstart.report import lineage
@@ -259,7 +259,7 @@ def test_flops_of_a_lineage_are_numbers(tmp_path: Path) -> None:
     """Found by the fuzzer: a text that reads like a number."""
     edge = {"from": None, "to": "a", "operation": "x", "flops": "0"}
     (tmp_path / "lineage.json").write_text(json.dumps({"nodes": [], "edges": [edge]}))
-    with pytest.raises(UserError, match="FLOPs must be a number"):
+    with pytest.raises(StateError, match="FLOPs must be a number"):
         Lineage.load(tmp_path / "lineage.json")
 
 
