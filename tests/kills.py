@@ -55,8 +55,8 @@ def kill_at_step(step: int) -> Callable[[], None]:
     return arm
 
 
-def kill_at_disk_call(number: int) -> Callable[[], None]:
-    """Dies at the n-th fsync, rename or replace: inside a save, between any two of its steps."""
+def at_disk_call(number: int, happens: Callable[[], None]) -> Callable[[], None]:
+    """Something happens at the n-th fsync, rename or replace of the process, before it is done."""
 
     def arm() -> None:
         count = [0]
@@ -65,7 +65,7 @@ def kill_at_disk_call(number: int) -> Callable[[], None]:
             def call(*args, **kwargs):  # type: ignore[no-untyped-def]
                 count[0] += 1
                 if count[0] == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    happens()
                 return original(*args, **kwargs)
 
             return call
@@ -74,3 +74,8 @@ def kill_at_disk_call(number: int) -> Callable[[], None]:
             setattr(os, name, counted(getattr(os, name)))
 
     return arm
+
+
+def kill_at_disk_call(number: int) -> Callable[[], None]:
+    """Dies at the n-th fsync, rename or replace: inside a save, between any two of its steps."""
+    return at_disk_call(number, lambda: os.kill(os.getpid(), signal.SIGKILL))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kills import at_disk_call
 
 
 @contextlib.contextmanager
@@ -42,19 +43,7 @@ def files_may_not_exceed(size: int) -> Callable[[], None]:
 def call_fails(number: int, code: int) -> Callable[[], None]:
     """The n-th fsync, rename or replace of the process fails with an error of the operating system."""
 
-    def arm() -> None:
-        count = [0]
+    def fail() -> None:
+        raise OSError(code, os.strerror(code))
 
-        def counted(original):  # type: ignore[no-untyped-def]
-            def call(*args, **kwargs):  # type: ignore[no-untyped-def]
-                count[0] += 1
-                if count[0] == number:
-                    raise OSError(code, os.strerror(code))
-                return original(*args, **kwargs)
-
-            return call
-
-        for name in ("fsync", "rename", "replace"):
-            setattr(os, name, counted(getattr(os, name)))
-
-    return arm
+    return at_disk_call(number, fail)

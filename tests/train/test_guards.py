@@ -21,12 +21,10 @@ from corpora import tiny_recipe, write_corpus
 from faults.poison import Poison  # noqa: F401  (its name is then known to recipes)
 from kills import kill_at_step, run_killed
 from pydantic import ValidationError
+from trainings import training_of
 
-from warmstart.data.prepare import prepare
 from warmstart.errors import Interrupted, UserError
-from warmstart.models.build import configuration, new_model
 from warmstart.models.save import digest_of
-from warmstart.models.tokenizer import tokenizer_for
 from warmstart.recipe import Recipe
 from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
@@ -52,16 +50,6 @@ def recipe(tmp_path: Path, guard: dict[str, Any], bad: list[int], times: float |
         write_corpus(corpus)
     raw = tiny_recipe(corpus, guard=guard, penalties=[{"type": "poison", "steps": bad, "times": times}], **train)
     return Recipe.model_validate(raw)
-
-
-def training(tmp_path: Path, stage: Stage, folder: str) -> Training:
-    assert stage.data is not None
-    assert stage.tokenizer is not None
-    assert stage.init is not None
-    tokenizer = tokenizer_for(stage.tokenizer, stage.data, stage.objective.head)
-    data = prepare(stage.data, tokenizer)
-    model = new_model(configuration(stage.init.like, stage.init.settings, tokenizer), stage.objective.head, 7)
-    return Training(model, tokenizer, stage, data, seed=7, number=0, folder=tmp_path / folder)
 
 
 def everything(loop: Training) -> list[torch.Tensor]:
@@ -176,8 +164,8 @@ def test_all_processes_do_what_the_most_careful_says() -> None:
 
 
 def test_a_step_that_is_passed_over_leaves_nothing_but_counts(tmp_path: Path) -> None:
-    loop = training(tmp_path, recipe(tmp_path, SKIP, [2, 3]).stages[0], "poisoned")
-    other = training(tmp_path, recipe(tmp_path, {}, []).stages[0], "plain")
+    loop = training_of(recipe(tmp_path, SKIP, [2, 3]).stages[0], tmp_path / "poisoned")
+    other = training_of(recipe(tmp_path, {}, []).stages[0], tmp_path / "plain")
     for step in range(6):
         before = everything(loop)
         loss, norm = loop.step()
@@ -204,7 +192,7 @@ def test_a_step_that_is_passed_over_leaves_nothing_but_counts(tmp_path: Path) ->
 def test_penalties_remember_nothing_of_a_step_that_is_passed_over(tmp_path: Path, penalty: dict[str, Any]) -> None:
     raw = recipe(tmp_path, SKIP, [1]).model_dump(mode="json", by_alias=True)
     raw["stages"][0]["train"]["penalties"].append(penalty)
-    loop = training(tmp_path, Recipe.model_validate(raw).stages[0], "penalties")
+    loop = training_of(Recipe.model_validate(raw).stages[0], tmp_path / "penalties")
 
     def remembered() -> str:
         return json.dumps([loop.companions.values(), digest_of(loop.companions.tensors())], sort_keys=True)
@@ -219,7 +207,7 @@ def test_penalties_remember_nothing_of_a_step_that_is_passed_over(tmp_path: Path
 
 
 def test_buffers_of_a_step_that_is_passed_over_are_put_back(tmp_path: Path) -> None:
-    loop = training(tmp_path, recipe(tmp_path, SKIP, [0]).stages[0], "buffers")
+    loop = training_of(recipe(tmp_path, SKIP, [0]).stages[0], tmp_path / "buffers")
     loop.model.register_buffer("seen", torch.zeros(()))
 
     def count(module: torch.nn.Module, _: Any) -> None:
@@ -235,8 +223,7 @@ def test_buffers_of_a_step_that_is_passed_over_are_put_back(tmp_path: Path) -> N
 def test_the_default_stops_before_the_update(tmp_path: Path) -> None:
     """Also where the step is not one that is logged."""
     stage = recipe(tmp_path, {}, [4], log_every=100).stages[0]
-    loop, plain = training(tmp_path, stage, "stopped"), training(tmp_path, stage, "plain")
-    loop.folder.mkdir()
+    loop, plain = training_of(stage, tmp_path / "stopped"), training_of(stage, tmp_path / "plain")
     with pytest.raises(UserError, match=r"the loss is nan at step 5; lower train\.learning_rate .* is untouched"):
         loop.run()
     for _ in range(4):
@@ -246,10 +233,9 @@ def test_the_default_stops_before_the_update(tmp_path: Path) -> None:
 
 
 def test_an_infinite_gradient_of_a_finite_loss_stops_without_clipping_too(tmp_path: Path) -> None:
-    loop = training(tmp_path, recipe(tmp_path, {}, [], clip=None).stages[0], "gradient")
+    loop = training_of(recipe(tmp_path, {}, [], clip=None).stages[0], tmp_path / "gradient")
     weight = next(loop.model.parameters())
     weight.register_hook(lambda gradient: gradient * math.inf)
-    loop.folder.mkdir()
     before = everything(loop)
     with pytest.raises(UserError, match=r"the gradient is (nan|inf) at step 1"):
         loop.run()
@@ -269,7 +255,7 @@ def test_too_many_in_a_row_stop_the_run(tmp_path: Path) -> None:
 def test_going_back_is_exact_and_the_data_go_on(tmp_path: Path, pass_over: int) -> None:
     raw = recipe(tmp_path, {"nan": "roll-back", "pass_over": pass_over}, [7])
     run(raw, tmp_path / "run", reporter=Reporter())
-    plain = training(tmp_path, recipe(tmp_path, {}, []).stages[0], "plain")
+    plain = training_of(recipe(tmp_path, {}, []).stages[0], tmp_path / "plain")
     for step in range(12):
         if step == 6:
             kept = everything(plain)
@@ -296,8 +282,8 @@ def test_going_back_is_exact_and_the_data_go_on(tmp_path: Path, pass_over: int) 
 
 def test_going_back_to_the_beginning(tmp_path: Path) -> None:
     """Where there were no moments yet: the step after it is that of a training that begins there."""
-    loop = training(tmp_path, recipe(tmp_path, {"nan": "roll-back"}, [1]).stages[0], "back")
-    plain = training(tmp_path, recipe(tmp_path, {}, []).stages[0], "plain")
+    loop = training_of(recipe(tmp_path, {"nan": "roll-back"}, [1]).stages[0], tmp_path / "back")
+    plain = training_of(recipe(tmp_path, {}, []).stages[0], tmp_path / "plain")
     loop.save(regular=True)
     start = everything(loop)
     loop.step()
@@ -313,9 +299,8 @@ def test_going_back_to_the_beginning(tmp_path: Path) -> None:
 
 
 def test_what_a_device_noted_is_looked_at_before_anything_is_saved(tmp_path: Path) -> None:
-    loop = training(tmp_path, recipe(tmp_path, {}, [3], save_every=2, log_every=100).stages[0], "lazy")
+    loop = training_of(recipe(tmp_path, {}, [3], save_every=2, log_every=100).stages[0], tmp_path / "lazy")
     loop.watch = Watch(loop.settings.guard, lazily=True)
-    loop.folder.mkdir()
     with pytest.raises(UserError, match="the loss or its gradient is not a finite number at step 4"):
         loop.run()
     assert [p.name for p in (loop.folder / "state").iterdir()] == ["step-00000002"]

@@ -14,11 +14,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from corpora import tiny_recipe, write_corpus
+from trainings import training_of
 
-from warmstart.data.prepare import prepare
 from warmstart.errors import Interrupted, UserError
-from warmstart.models.build import configuration, new_model
-from warmstart.models.tokenizer import tokenizer_for
 from warmstart.recipe import Recipe
 from warmstart.recipe_stage import Stage
 from warmstart.run_recipe import run
@@ -33,14 +31,7 @@ def training(tmp_path: Path, objective: str = "causal", folder: str = "stage", *
     raw = tiny_recipe(corpus, objective=objective)["stages"][0]
     raw["train"] |= changes.pop("train", {})
     stage = Stage.model_validate(raw | changes)
-    assert stage.data is not None
-    assert stage.tokenizer is not None
-    assert stage.init is not None
-    tokenizer = tokenizer_for(stage.tokenizer, stage.data, stage.objective.head)
-    data = prepare(stage.data, tokenizer)
-    model = new_model(configuration(stage.init.like, stage.init.settings, tokenizer), stage.objective.head, 7)
-    (tmp_path / folder).mkdir(exist_ok=True)
-    return Training(model, tokenizer, stage, data, seed=7, number=0, folder=tmp_path / folder)
+    return training_of(stage, tmp_path / folder)
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:

@@ -128,7 +128,9 @@ class Training:
         if self.settings.liger:
             use_liger(self.model, self.device)
         if self.settings.compile:
-            output_layer(self.model)  # looked for now, so that a resumed run compiles what the first one did
+            output_layer(
+                self.model
+            )  # found before the first step, so that a resumed run compiles what the first one did
         self.objective = stage.objective.for_model(self.model)
         with seeded(derive_seed(seed, "stage", self.number, "objective")):
             self._rows = cast(Any, torch.utils.data.ConcatDataset(data.train))  # a lazy sequence of blocks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from typing import Any
 
 import pytest
@@ -106,9 +105,6 @@ def test_a_loss_in_chunks() -> None:
 
 
 @pytest.mark.parametrize(("precision", "shares"), NUMBERS)
-@pytest.mark.skipif(
-    importlib.util.find_spec("warmstart.objectives.chunked_cross_entropy") is None, reason="no loss in chunks here"
-)
 def test_the_bytes_of_a_chunk(monkeypatch: pytest.MonkeyPatch, precision: str, shares: bool) -> None:
     from warmstart.objectives.chunked_cross_entropy import chunked_cross_entropy
 
